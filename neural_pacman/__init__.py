@@ -1,0 +1,54 @@
+"""A neural network that is Pac-Man, as a Gymnasium environment: `gymnasium.make("neural_pacman:NeuralPacman-v0")`.
+
+Importing this package registers the environment and nothing more; PyTorch is loaded when a public name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.envs.registration import register
+
+if TYPE_CHECKING:
+    from neural_pacman.actions import Action
+    from neural_pacman.engine import DreamEngine
+    from neural_pacman.env import NeuralPacmanEnv
+    from neural_pacman.episodes import DatasetFormat, read_episodes
+    from neural_pacman.seeds import Seeds
+    from neural_pacman.world import WorldModel, known_worlds
+
+__all__ = [
+    "Action",
+    "DatasetFormat",
+    "DreamEngine",
+    "NeuralPacmanEnv",
+    "Seeds",
+    "WorldModel",
+    "known_worlds",
+    "read_episodes",
+]
+
+_HOMES = {
+    "Action": "actions",
+    "DatasetFormat": "episodes",
+    "DreamEngine": "engine",
+    "NeuralPacmanEnv": "env",
+    "Seeds": "seeds",
+    "WorldModel": "world",
+    "known_worlds": "world",
+    "read_episodes": "episodes",
+}
+"""The module each public name lives in."""
+
+register(id="NeuralPacman-v0", entry_point="neural_pacman.env:NeuralPacmanEnv", max_episode_steps=1000)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

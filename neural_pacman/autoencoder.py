@@ -1,0 +1,161 @@
+"""Frames to latents and back: diffusers' deep-compression autoencoder, f32c32 (Chen et al. 2024, arXiv 2410.10733).
+
+Three sizes share one class. `full` is the published model's configuration. `compact` and `tiny` fold blocks of pixels
+into channels in front of a much smaller network (`pixel_unshuffle`), which keeps the latent's shape and makes decoding
+quick on a CPU, and code the difference from a background frame, since most of a Pac-Man screen never changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderDC
+from torch import Tensor, nn
+
+from neural_pacman.frames import FRAME_SIZE, to_tensor
+
+LATENT_CHANNELS = 32
+LATENT_SIZE = 16
+COMPRESSION = FRAME_SIZE // LATENT_SIZE
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Shape of a frame autoencoder.
+
+    Attributes:
+        pixel_unshuffle: side of the pixel blocks folded into channels before the network (1: none).
+        encoder_widths, decoder_widths: channels of each stage, finest first; neighbours must divide as
+            `AutoencoderDC` wants. The stages and the unshuffle together shrink a frame 32 times.
+        encoder_layers, decoder_layers: blocks in each stage.
+        block_types: `ResBlock` or `EfficientViTBlock`, for each stage.
+        decoder_norms, decoder_activations: of each decoder stage.
+        scaling_factor: latents times this have a standard deviation near 1.
+    """
+
+    pixel_unshuffle: int = 1
+    encoder_widths: tuple[int, ...] = (128, 256, 512, 512, 1024, 1024)
+    decoder_widths: tuple[int, ...] = (128, 256, 512, 512, 1024, 1024)
+    encoder_layers: tuple[int, ...] = (0, 4, 8, 2, 2, 2)
+    decoder_layers: tuple[int, ...] = (0, 5, 10, 2, 2, 2)
+    block_types: tuple[str, ...] = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+    decoder_norms: tuple[str, ...] = ("batch_norm",) * 3 + ("rms_norm",) * 3
+    decoder_activations: tuple[str, ...] = ("relu",) * 3 + ("silu",) * 3
+    scaling_factor: float = 1.0
+
+    def build(self) -> AutoencoderDC:
+        """A network with random weights."""
+        plain_attention = ((),) * len(self.block_types)
+        return AutoencoderDC(
+            in_channels=3 * self.pixel_unshuffle**2,
+            latent_channels=LATENT_CHANNELS,
+            attention_head_dim=32,
+            encoder_block_types=self.block_types,
+            decoder_block_types=self.block_types,
+            encoder_block_out_channels=self.encoder_widths,
+            decoder_block_out_channels=self.decoder_widths,
+            encoder_layers_per_block=self.encoder_layers,
+            decoder_layers_per_block=self.decoder_layers,
+            encoder_qkv_multiscales=plain_attention,
+            decoder_qkv_multiscales=plain_attention,
+            decoder_norm_types=self.decoder_norms,
+            decoder_act_fns=self.decoder_activations,
+            scaling_factor=self.scaling_factor,
+        )
+
+
+def _small(
+    widths: tuple[int, int], encoder_layers: tuple[int, int], decoder_layers: tuple[int, int]
+) -> AutoencoderConfig:
+    return AutoencoderConfig(
+        pixel_unshuffle=16,
+        encoder_widths=widths,
+        decoder_widths=widths,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        block_types=("ResBlock",) * 2,
+        decoder_norms=("rms_norm",) * 2,
+        decoder_activations=("silu",) * 2,
+    )
+
+
+AUTOENCODERS = {
+    "tiny": _small((16, 32), (1, 1), (1, 1)),
+    "compact": _small((96, 128), (1, 1), (2, 2)),
+    "full": AutoencoderConfig(scaling_factor=0.3189),
+}
+"""Sizes by name. `full` has 323,356,460 parameters (`mit-han-lab/dc-ae-f32c32-in-1.0-diffusers`)."""
+
+
+class FrameAutoencoder(nn.Module):
+    """Frames `[N, 3, 512, 512]` in [-1, 1] to scaled latents `[N, 32, 16, 16]` and back.
+
+    Frames of any size that 32 divides work as long as there is no background.
+
+    Args:
+        dc: the `AutoencoderDC` that does the work; its `scaling_factor` is the latents'.
+        pixel_unshuffle: side of the pixel blocks folded into channels in front of it.
+        background: uint8 `[512, 512, 3]` frame whose difference is coded; None codes the frame itself.
+    """
+
+    background: Tensor | None
+
+    def __init__(self, dc: AutoencoderDC, pixel_unshuffle: int = 1, background: np.ndarray | None = None) -> None:
+        super().__init__()
+        self.dc = dc
+        self.pixel_unshuffle = pixel_unshuffle
+        self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
+
+    @classmethod
+    def create(cls, size: str, background: np.ndarray | None = None) -> FrameAutoencoder:
+        """A model of a preset size ("tiny", "compact" or "full") with random weights."""
+        config = AUTOENCODERS[size]
+        return cls(config.build(), config.pixel_unshuffle, background)
+
+    @classmethod
+    def load(cls, folder: Path, pixel_unshuffle: int, background: np.ndarray | None = None) -> FrameAutoencoder:
+        """The model in a plain `AutoencoderDC` folder, in float32."""
+        dc = AutoencoderDC.from_pretrained(
+            folder, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
+        )
+        return cls(dc, pixel_unshuffle, background)
+
+    @property
+    def scaling_factor(self) -> float:
+        return float(self.dc.config.scaling_factor)
+
+    @scaling_factor.setter
+    def scaling_factor(self, value: float) -> None:
+        self.dc.register_to_config(scaling_factor=float(value))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames `[N, 3, H, W]` in [-1, 1] as scaled latents `[N, 32, H / 32, W / 32]`."""
+        if self.background is not None:
+            frames = frames - self.background
+        return self.encode_difference(frames) * self.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents `[N, 32, h, w]` as frames `[N, 3, 32 h, 32 w]`, clamped to [-1, 1]."""
+        frames = self.decode_difference(latents / self.scaling_factor)
+        if self.background is not None:
+            frames = frames + self.background
+        return frames.clamp(-1.0, 1.0)
+
+    def encode_difference(self, difference: Tensor) -> Tensor:
+        """What the network itself sees (a frame less the background) to what it makes of it, unscaled."""
+        folded = F.pixel_unshuffle(difference, self.pixel_unshuffle)
+        return self.dc.encode(folded.contiguous(memory_format=torch.channels_last)).latent
+
+    def decode_difference(self, latents: Tensor) -> Tensor:
+        """The inverse of `encode_difference`."""
+        folded = self.dc.decode(latents.contiguous(memory_format=torch.channels_last)).sample
+        return F.pixel_shuffle(folded.float(), self.pixel_unshuffle)
+
+    def save(self, folder: Path, **options: Any) -> None:
+        """Write a plain `AutoencoderDC` folder (safetensors)."""
+        self.dc.save_pretrained(folder, **options)

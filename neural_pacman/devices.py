@@ -1,0 +1,27 @@
+"""Which device to run on."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """`auto` is CUDA, else Apple's Metal, else the CPU, and is logged; anything else is what it says.
+
+    Raises ValueError for a device that this PyTorch does not know or this machine does not have.
+    """
+    if device == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        logger.info("device=auto picked %s", name)
+        return torch.device(name)
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"The device {device!r} cannot be used here ({error}); expected auto, cuda, mps or cpu."
+        ) from error

@@ -1,0 +1,227 @@
+"""DreamEngine: a batch of dreams, stepped together. It knows latents, actions and noise; no spaces and no episodes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neural_pacman.actions import check_actions
+from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE
+from neural_pacman.episodes import HISTORY
+from neural_pacman.frames import FRAME_SIZE, to_images
+from neural_pacman.world import WorldModel, resolve_device
+from neural_pacman.world_folder import CONFIG, find_world
+
+LATENT_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
+
+STATE_VERSION = 1
+"""Counts up when a saved state's meaning changes; a state of another version is refused."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step brought each of `B` dreams: `points` float64, `life_lost` bool and `end` bool, NumPy `[B]`."""
+
+    points: np.ndarray
+    life_lost: np.ndarray
+    end: np.ndarray
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """All that the future of `B` dreams depends on, besides the actions to come.
+
+    It holds the engine's own latents, which nobody writes to, so saving every step of a dream costs one latent a step
+    (32 kB), and going back to one of them copies nothing. Pickled, it stands alone: 1 MB a dream.
+
+    Attributes:
+        version: `STATE_VERSION` of the code that saved it.
+        world: hash of the world that it was dreamed in.
+        latents: 32 of `[B, 32, 16, 16]`, oldest first.
+        actions: int64 `[B, 31]`, those between the latents.
+        generators: `B` states of the dreams' noise generators, uint8.
+    """
+
+    version: int
+    world: str
+    latents: tuple[Tensor, ...]
+    actions: Tensor
+    generators: tuple[Tensor, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As arrays: a pickled tensor brings all of the storage that it is a view of, and its device.
+        arrays = [t.cpu().numpy() for t in (torch.stack(self.latents), self.actions, torch.stack(self.generators))]
+        return _unpickled, (self.version, self.world, *arrays)
+
+
+def _unpickled(
+    version: int, world: str, latents: np.ndarray, actions: np.ndarray, generators: np.ndarray
+) -> EngineState:
+    tensors = [torch.from_numpy(array) for array in (latents, actions, generators)]
+    return EngineState(version, world, tensors[0].unbind(), tensors[1], tensors[2].unbind())
+
+
+class DreamEngine:
+    """`num_dreams` dreams of one world in one forward pass a step.
+
+    Args:
+        world: the world to dream, shared among engines.
+        num_dreams: the batch size `B`. Results are bit-identical for the same batch size only.
+        num_inference_steps: denoising steps a frame; None takes the world's own number.
+
+    Raises ValueError when `num_dreams` or `num_inference_steps` is below 1.
+    """
+
+    def __init__(self, world: WorldModel, num_dreams: int = 1, num_inference_steps: int | None = None) -> None:
+        for name, value in (("num_dreams", num_dreams), ("num_inference_steps", num_inference_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more.")
+        self.world = world
+        self.num_dreams = num_dreams
+        self.num_inference_steps = num_inference_steps
+        self._tape: deque[Tensor] = deque(maxlen=HISTORY)
+        self._actions: Tensor | None = None
+        self._generators: list[torch.Generator] = []
+        self._pictures: Tensor | None = None
+
+    def reset(self, latents: Tensor, actions: Tensor, generators: Sequence[torch.Generator]) -> None:
+        """Begin all dreams anew from their histories.
+
+        Args:
+            latents: float32 `[B, 32, 32, 16, 16]`, oldest first. Kept, not copied: do not write to them.
+            actions: int64 `[B, 31]`, those between the latents.
+            generators: one CPU generator a dream, the source of its noise from here on.
+
+        Raises ValueError for other shapes or numbers.
+        """
+        expected = {"latents": (self.num_dreams, HISTORY, *LATENT_SHAPE), "actions": (self.num_dreams, HISTORY - 1)}
+        for name, given in (("latents", latents), ("actions", actions)):
+            if tuple(given.shape) != expected[name]:
+                raise ValueError(f"{name} have shape {list(given.shape)}; expected {list(expected[name])}.")
+        if len(generators) != self.num_dreams:
+            raise ValueError(f"Given {len(generators)} generators for {self.num_dreams} dreams; expected one each.")
+        device = self.world.device
+        self._tape = deque(latents.to(device).unbind(1), maxlen=HISTORY)
+        self._actions = actions.to(device)
+        self._generators = list(generators)
+        self._pictures = None
+
+    @torch.no_grad()
+    def step(self, actions: np.ndarray | Sequence[int]) -> Step:
+        """Dream the next frame of every dream.
+
+        `actions` are `B` integers 0 to 4, which lead out of the newest frames. A dream may go on past its end.
+        Raises RuntimeError before the first `reset`, ValueError for other actions.
+        """
+        newest = np.asarray(actions)
+        if newest.shape != (self.num_dreams,):
+            raise ValueError(f"actions have shape {list(newest.shape)}; expected [{self.num_dreams}], one a dream.")
+        check_actions(newest)
+        history = torch.stack(tuple(self._tape), dim=1) if self._tape else None
+        if history is None or self._actions is None:
+            raise RuntimeError("step() was called before reset(); a dream needs a history to begin from.")
+        led = torch.cat([self._actions, torch.from_numpy(newest.astype(np.int64)).to(history.device)[:, None]], dim=1)
+        noise = torch.stack([torch.randn(LATENT_SHAPE, generator=generator) for generator in self._generators])
+        latent = self.world.dream(history, led, noise.to(history.device), self.num_inference_steps)
+        outcome = self.world.judge(history, led, latent)
+        self._tape.append(latent)
+        self._actions = led[:, 1:]
+        self._pictures = None
+        return Step(
+            points=outcome.points.cpu().double().numpy(),
+            life_lost=(outcome.life_lost > 0.5).cpu().numpy(),
+            end=(outcome.end > 0.5).cpu().numpy(),
+        )
+
+    @property
+    def latent(self) -> Tensor:
+        """The newest latents, float32 `[B, 32, 16, 16]`, on the world's device, not to be written to.
+
+        RuntimeError before `reset`.
+        """
+        if not self._tape:
+            raise RuntimeError("There is no dream yet: call reset() first.")
+        return self._tape[-1]
+
+    @torch.no_grad()
+    def decode(self, size: int = FRAME_SIZE) -> np.ndarray:
+        """The newest frames as uint8 `[B, size, size, 3]`, averaged over areas when `size` is below 512.
+
+        A step is decoded once, however often and in however many sizes it is asked for.
+        """
+        if self._pictures is None:
+            self._pictures = self.world.decode(self.latent)
+        pictures = self._pictures
+        if size != FRAME_SIZE:
+            pictures = functional.interpolate(pictures, size=(size, size), mode="area")
+        return to_images(pictures)
+
+    def get_state(self) -> EngineState:
+        """The dreams as they stand. RuntimeError before `reset`."""
+        if self._actions is None:
+            raise RuntimeError("There is no dream yet: call reset() first.")
+        generators = tuple(generator.get_state() for generator in self._generators)
+        return EngineState(STATE_VERSION, self.world.hash, tuple(self._tape), self._actions, generators)
+
+    def set_state(self, state: EngineState) -> None:
+        """Go back, or over, to a saved state; before `reset` too.
+
+        Raises TypeError when it is no such state, ValueError when another version, world or batch size saved it.
+        """
+        if not isinstance(state, EngineState):
+            raise TypeError(f"Given a {type(state).__name__}; expected the state that get_state() returned.")
+        if state.version != STATE_VERSION:
+            raise ValueError(
+                f"The state has version {state.version}; this neural_pacman reads version {STATE_VERSION}."
+            )
+        if state.world != self.world.hash:
+            raise ValueError(
+                f"The state was dreamed in another world (hash {state.world[:12]}) than this one "
+                f"({self.world.config.name}, {self.world.hash[:12]}); load it in the world that it came from."
+            )
+        if len(state.generators) != self.num_dreams:
+            raise ValueError(f"The state holds {len(state.generators)} dreams; this engine dreams {self.num_dreams}.")
+        device = self.world.device
+        self._tape = deque((latent.to(device) for latent in state.latents), maxlen=HISTORY)
+        self._actions = state.actions.to(device)
+        self._generators = [_generator(saved) for saved in state.generators]
+        self._pictures = None
+
+
+def _generator(state: Tensor) -> torch.Generator:
+    generator = torch.Generator()
+    generator.set_state(state)
+    return generator
+
+
+def shared_world(world: str | Path, device: str = "auto", compile: bool = False) -> WorldModel:
+    """The world of this name, folder or hub id, loaded once a process for everyone who is using it.
+
+    `compile` compiles the networks that run at every step with `torch.compile`. Raises what
+    `WorldModel.from_pretrained` raises.
+    """
+    folder = find_world(world).resolve()
+    marker = folder / CONFIG
+    # By the time of saving too: a folder that was trained further is another world.
+    edition = marker.stat().st_mtime_ns if marker.is_file() else 0
+    key = (folder, edition, str(resolve_device(device)), compile)
+    model = _worlds.get(key)
+    if model is None:
+        model = WorldModel.from_pretrained(folder, device=device)
+        if compile:
+            for network in (model.denoiser, model.outcome, model.autoencoder.dc.decoder):
+                network.compile()
+        _worlds[key] = model
+    return model
+
+
+_worlds: WeakValueDictionary[tuple[Path, int, str, bool], WorldModel] = WeakValueDictionary()

@@ -1,0 +1,130 @@
+"""Frames into an MP4 that plays anywhere, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+
+try:
+    from imageio_ffmpeg import get_ffmpeg_exe
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        'A video needs imageio-ffmpeg: pip install "neural-pacman[play]"', name=missing.name
+    ) from missing
+
+ENCODING = ("-an", "-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
+"""Crisp enough for sprites on black, in the pixel format that every player knows, the index in front so that a browser
+plays it while it loads."""
+
+# The encoder stays out of reach of the terminal's Ctrl-C, which is for us: it has a file to finish. Windows knows no
+# sessions, the others no such flag.
+if sys.platform == "win32":
+    OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP
+else:
+    OWN_GROUP = 0
+
+
+class Video:
+    """An MP4 (H.264, yuv420p) that grows in a hidden file beside `path` and takes its name when it is whole.
+
+    Use it as a context manager: leaving it, by an error too, finishes the video with the frames it has. Without any
+    frame nothing is left behind, and an older file at `path` stays.
+
+    Args:
+        path: where the video goes; ends in ".mp4", in a folder that exists.
+        fps: frames a second.
+
+    Raises:
+        ValueError: `path` does not end in ".mp4", or `fps` is not a positive number.
+        OSError: `path` cannot be written. Said at once, before there is a frame to lose.
+    """
+
+    def __init__(self, path: Path, fps: int) -> None:
+        if path.suffix.lower() != ".mp4":
+            raise ValueError(f"The video would be {path}; expected a name that ends in .mp4.")
+        if fps < 1:
+            raise ValueError(f"fps is {fps}; expected a positive number.")
+        if path.is_dir():
+            raise IsADirectoryError(f"The video would be {path}, which is a folder; expected the name of a file.")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(f"The video would replace {path}, which is read-only; name another file.")
+        self.path = path.absolute()
+        self.fps = fps
+        self.frames = 0
+        """How many frames were written."""
+        self._size: tuple[int, int] | None = None
+        self._encoder: subprocess.Popen[bytes] | None = None
+        self._partial = self.path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        try:
+            self._partial.touch()
+        except OSError as error:
+            raise type(error)(f"Cannot write a video into {self.path.parent}: {error.strerror}.") from error
+
+    def write(self, frame: np.ndarray) -> None:
+        """Add a frame, uint8 `[H, W, 3]`, H and W even.
+
+        Raises ValueError for another array or another size than the first frame's, OSError when the encoder fails.
+        """
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(f"The frame is {frame.dtype} {list(frame.shape)}; expected uint8 [H, W, 3].")
+        height, width = frame.shape[:2]
+        if self._size is None:
+            self._size = (width, height)
+            self._encoder = self._start(width, height)
+        if self._size != (width, height):
+            raise ValueError(
+                f"The frame is {width} x {height}; the video began with {self._size[0]} x {self._size[1]}."
+            )
+        try:
+            self._stream.write(np.ascontiguousarray(frame).data)
+        except BrokenPipeError:
+            self.close()  # says what the encoder said before it went
+        self.frames += 1
+
+    def _start(self, width: int, height: int) -> subprocess.Popen[bytes]:
+        raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.fps), "-i", "-")
+        return subprocess.Popen(
+            [get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *ENCODING, str(self._partial)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            creationflags=OWN_GROUP,
+        )
+
+    @property
+    def _stream(self) -> IO[bytes]:
+        if self._encoder is None or self._encoder.stdin is None:
+            raise ValueError("The video is closed.")
+        return self._encoder.stdin
+
+    def close(self) -> None:
+        """Finish the video and give it its name; once. Raises OSError when the encoder could not (a full disk)."""
+        encoder, self._encoder = self._encoder, None
+        try:
+            if encoder is not None:
+                _, complaint = encoder.communicate()
+                if encoder.returncode != 0:
+                    raise OSError(
+                        f"The video {self.path} cannot be written: {complaint.decode(errors='replace').strip()}"
+                    )
+                self._partial.replace(self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except OSError:
+            if error is None:  # else the first error tells more than the broken video it left
+                raise

@@ -1,0 +1,1 @@
+"""Tests, and the command that cut the real rows they read (`python -m tests.make_data`)."""

@@ -1,0 +1,115 @@
+"""Put trained parts together: `python -m training.assemble --autoencoder A --denoiser D --outcome O --seeds S --out W`.
+
+The parts must belong together: the denoiser and the outcome model must have been trained on latents of this very
+autoencoder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.denoiser import Denoiser
+from neural_pacman.outcome import OutcomeModel
+from neural_pacman.sampler import SHIFT, flow_scheduler
+from neural_pacman.world import WorldConfig, WorldModel
+from training.cache import file_hash, load_autoencoder
+from training.loop import STAGE, load_weights
+
+STORED = {"fp16": "float16", "fp32": "float32"}
+
+
+@dataclass
+class Assembly:
+    """Make a world folder of trained parts."""
+
+    autoencoder: Path
+    """The autoencoder run's `export/` folder."""
+    denoiser: Path
+    """The denoiser run's `export/` folder."""
+    outcome: Path
+    """The outcome run's `export/` folder."""
+    seeds: Path
+    """A `seeds.parquet` of real histories."""
+    out: Path
+    """The world folder to write."""
+    name: str = ""
+    """The world's name; the folder's by default."""
+    description: Path | None = None
+    """Markdown for the model card."""
+    scores: Path | None = None
+    """JSON of measured figures for the model card: a report of `python -m training.evaluate`, or any flat object."""
+    notices: tuple[Path, ...] = ()
+    """Licence texts to travel with the seeds' frames, each named LICENSE-..."""
+    num_inference_steps: int = 3
+    """Denoising passes a frame."""
+    shift: float = SHIFT
+    """How far the noise levels of these passes lean towards high noise."""
+    history_noise: float = 0.05
+    """Noise level that the denoiser is told the dreamed history has."""
+    precision: str = "fp16"
+    """How the weights are stored: fp16 or fp32."""
+    held_out: tuple[int, ...] = ()
+    """Episodes that no trainer read."""
+    held_out_dataset: str = ""
+    """The name of the dataset that they belong to."""
+
+
+def load_parts(config: Assembly) -> tuple[FrameAutoencoder, Denoiser, OutcomeModel, str]:
+    """The trained parts and their size; ValueError when they do not belong together."""
+    autoencoder = load_autoencoder(config.autoencoder)
+    code = file_hash(config.autoencoder / "diffusion_pytorch_model.safetensors")
+    size = ""
+    for folder in (config.denoiser, config.outcome):
+        if not (folder / STAGE).exists():
+            raise FileNotFoundError(f"No trained part at {folder}; expected the export/ folder of a run.")
+        identity = json.loads((folder / STAGE).read_text())["identity"]
+        size = identity["size"]
+        if identity["autoencoder"] != code:
+            raise ValueError(
+                f"{folder} was trained on latents of another autoencoder ({identity['autoencoder'][:12]}) than "
+                f"{config.autoencoder} ({code[:12]}); make the cache again and train it on that."
+            )
+    denoiser = Denoiser.from_config(Denoiser.load_config(config.denoiser))
+    outcome = OutcomeModel.from_config(OutcomeModel.load_config(config.outcome))
+    load_weights(denoiser, config.denoiser)
+    load_weights(outcome, config.outcome)
+    return autoencoder, denoiser, outcome, size
+
+
+def assemble(config: Assembly) -> WorldModel:
+    """Write the world folder; it is whole or absent."""
+    if config.precision not in STORED:
+        raise ValueError(f"precision is {config.precision!r}; expected one of {', '.join(STORED)}.")
+    autoencoder, denoiser, outcome, size = load_parts(config)
+    world = WorldModel(
+        WorldConfig(
+            name=config.name or config.out.name,
+            size=size,
+            pixel_unshuffle=autoencoder.pixel_unshuffle,
+            num_inference_steps=config.num_inference_steps,
+            history_noise=config.history_noise,
+            description=config.description.read_text(encoding="utf-8") if config.description else "",
+            scores=json.loads(config.scores.read_text(encoding="utf-8")) if config.scores else {},
+            held_out_episodes=[{"dataset": config.held_out_dataset, "episodes": sorted(config.held_out)}]
+            if config.held_out
+            else [],
+        ),
+        autoencoder,
+        denoiser,
+        outcome,
+        flow_scheduler(config.shift),
+        config.seeds,
+        {notice.name: notice.read_text(encoding="utf-8") for notice in config.notices},
+    )
+    world.save_pretrained(config.out, dtype=getattr(torch, STORED[config.precision]))
+    return world
+
+
+if __name__ == "__main__":
+    assemble(tyro.cli(Assembly))

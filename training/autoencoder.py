@@ -1,0 +1,171 @@
+"""Train the frame autoencoder: `python -m training.autoencoder --dataset D --run R`.
+
+Frames are mostly black and mostly still, so the loss weights what differs from the background and from its
+surroundings, and examples are crops, the richest of a few drawn from each frame. Noise on the latents while training
+makes the decoder forgive what a dream gets slightly wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from neural_pacman.autoencoder import AUTOENCODERS, COMPRESSION, FrameAutoencoder
+from neural_pacman.episodes import Episode, read_episodes
+from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
+from training.loop import Figures, LoopConfig, Trainer
+
+
+@dataclass
+class AutoencoderTraining:
+    """Train a frame autoencoder on the frames of one or more datasets."""
+
+    dataset: tuple[str, ...]
+    """Folders of parquet files, parquet files or hub ids."""
+    run: Path
+    """Folder of the run: checkpoint, TensorBoard curves, and `export/`, the trained part."""
+    size: str = "compact"
+    """tiny, compact or full."""
+    held_out: tuple[int, ...] = ()
+    """Episode numbers that must not be read: a world's seeds come from them."""
+    frames_in_memory: int = 6000
+    """Frames drawn evenly from the datasets and kept decoded (0.8 MB each)."""
+    crop: int = 256
+    """Side of the training crops, px; a multiple of 32, 512 for whole frames."""
+    active_weight: float = 8.0
+    """How much more a pixel counts that differs from the background."""
+    latent_noise: float = 0.1
+    """Noise added to the latents while training, in their standard deviations."""
+    latent_penalty: float = 1e-5
+    """Weight of the latents' mean square, which keeps their scale from drifting."""
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8000, batch_size=32, learning_rate=1.5e-3))
+
+
+def episodes_of(datasets: tuple[str, ...], held_out: tuple[int, ...]) -> Iterator[Episode]:
+    """The episodes of several datasets, without those held out."""
+    for dataset in datasets:
+        for episode in read_episodes(dataset):
+            if episode.number not in held_out:
+                yield episode
+
+
+def draw_frames(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int, seed: int) -> np.ndarray:
+    """About `count` prepared frames drawn evenly from the datasets' episodes, uint8 `[N, 512, 512, 3]`."""
+    episodes = list(episodes_of(datasets, held_out))
+    places = [(episode, k) for episode in episodes for k in range(len(episode))]
+    if not places:
+        raise ValueError(f"No frames are left in {datasets} beside the held-out episodes {held_out}.")
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(len(places), min(count, len(places)), replace=False))
+    frames = np.empty((len(chosen), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
+    for i, place in enumerate(tqdm(chosen, desc="reading frames", unit="frame")):
+        episode, k = places[place]
+        frames[i] = episode.frames(k, k + 1)[0]
+    return frames
+
+
+def median_frame(frames: np.ndarray, count: int = 301) -> np.ndarray:
+    """The most common look of each pixel over `count` evenly spaced frames: the maze with nobody in it."""
+    spread = frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
+    return np.stack([np.median(spread[:, row], axis=0) for row in range(spread.shape[1])]).astype(np.uint8)
+
+
+class CropBatches:
+    """Draws crops: of three places in a frame, the one that differs most from the background."""
+
+    def __init__(self, frames: np.ndarray, background: np.ndarray | None, crop: int, batch_size: int) -> None:
+        self.frames, self.crop, self.batch_size = frames, crop, batch_size
+        self.background = np.zeros(frames.shape[1:], np.uint8) if background is None else background
+
+    def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        crops = np.empty((self.batch_size, self.crop, self.crop, 3), np.int16)
+        places = (FRAME_SIZE - self.crop) // COMPRESSION + 1
+        for i in range(self.batch_size):
+            frame = self.frames[rng.integers(len(self.frames))]
+            richest = -1
+            for top, left in rng.integers(0, places, (3 if places > 1 else 1, 2)) * COMPRESSION:
+                part = (slice(top, top + self.crop), slice(left, left + self.crop))
+                difference = frame[part].astype(np.int16) - self.background[part]
+                content = np.count_nonzero(difference[::3, ::3])
+                if content > richest:
+                    richest, crops[i] = content, difference
+        return {"difference": crops}
+
+
+class AutoencoderLoss:
+    """Weighted squared and absolute error of a crop seen through noisy latents."""
+
+    def __init__(self, config: AutoencoderTraining) -> None:
+        self.config = config
+
+    def __call__(
+        self, model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, Figures]:
+        assert isinstance(model, FrameAutoencoder)
+        target = batch["difference"].movedim(-1, 1).float() / 127.5
+        latents = model.encode_difference(target).float()
+        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        noisy = latents + self.config.latent_noise * latents.detach().std() * noise
+        error = model.decode_difference(noisy) - target
+        weight = 1 + self.config.active_weight * (target.abs().amax(1, keepdim=True) > 0.05).float()
+        weight = weight / weight.mean()
+        squared = (weight * error.square()).mean()
+        loss = squared + 0.1 * (weight * error.abs()).mean() + self.config.latent_penalty * latents.square().mean()
+        mse = error.detach().square().mean() / 4  # of frames on a scale of 0 to 1
+        return loss, {"psnr": -10 * torch.log10(mse), "latent_std": latents.detach().std()}
+
+
+@torch.no_grad()
+def set_scaling_factor(model: FrameAutoencoder, frames: np.ndarray) -> None:
+    """Make the latents' standard deviation 1 over some frames."""
+    model.scaling_factor = 1.0
+    device = next(model.parameters()).device
+    latents = [model.encode(to_tensor(frames[i : i + 8]).to(device)).float() for i in range(0, len(frames), 8)]
+    model.scaling_factor = 1.0 / float(torch.cat(latents).std())
+
+
+def main(config: AutoencoderTraining) -> None:
+    torch.manual_seed(config.loop.seed)
+    config.run.mkdir(parents=True, exist_ok=True)
+    frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
+    background = None if AUTOENCODERS[config.size].pixel_unshuffle == 1 else median_frame(frames)
+    model = FrameAutoencoder.create(config.size, background)
+    shown = frames[np.linspace(0, len(frames) - 1, 24).astype(int)]
+
+    @torch.no_grad()
+    def sample(module: nn.Module) -> dict[str, np.ndarray]:
+        assert isinstance(module, FrameAutoencoder)
+        given = to_tensor(shown[::12]).to(next(module.parameters()).device)
+        module.scaling_factor = 1.0
+        seen = to_images(module.decode(module.encode(given)))
+        return {
+            "real above reconstruction": np.concatenate([np.concatenate(list(f), 1) for f in (shown[::12], seen)], 0)
+        }
+
+    def export(module: nn.Module, folder: Path) -> None:
+        assert isinstance(module, FrameAutoencoder)
+        set_scaling_factor(module, shown)
+        module.save(folder)
+        if background is not None:
+            Image.fromarray(background).save(folder / "background.png")
+
+    identity = {
+        "stage": "autoencoder",
+        "size": config.size,
+        "dataset": list(config.dataset),
+        "held_out": list(config.held_out),
+    }
+    batches = CropBatches(frames, background, config.crop, config.loop.batch_size)
+    Trainer(config.run, model, AutoencoderLoss(config), batches, config.loop, identity, export, sample).train()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(AutoencoderTraining))
