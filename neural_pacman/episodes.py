@@ -1,8 +1,8 @@
 """A dataset of recorded play, as episodes and windows.
 
-The public schema (`Tahahah/PacmanDataset_3`) has three conventions that a reader must undo, and `DatasetFormat` states
-them: images are stored transposed, row `i + 1` shows the state that `action[i]` leads out of, and an episode's first row
-shows the last state of the episode before it.
+The public schema (`Tahahah/PacmanDataset_3`) has three conventions that a reader must undo, and `DatasetFormat`
+states them: images are stored transposed, row `i + 1` shows the state that `action[i]` leads out of, and an episode's
+first row shows the last state of the episode before it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neural_pacman.actions import ACTION_ORDER, Action, check_actions
@@ -106,7 +107,7 @@ class Episode:
 
     number: int
     format: DatasetFormat
-    images: list[bytes]
+    images: list[bytes] = field(repr=False)
     actions: np.ndarray
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     rewards: np.ndarray | None = None
@@ -180,28 +181,28 @@ def read_episodes(dataset: str | Path, format: DatasetFormat | None = None) -> I
     if format is None:
         metadata = pq.read_schema(files[0]).metadata if files else None
         format = DatasetFormat.from_json(metadata[FORMAT_KEY]) if metadata and FORMAT_KEY in metadata else PUBLIC_FORMAT
-    count = 0
-    for count, episode in enumerate(_episodes(_rows(dataset, files), format), start=1):  # noqa: B007
-        yield episode
-    if count == 0:
-        raise ValueError(f"The dataset {dataset} has no rows; expected recorded frames and actions.")
+    yield from _episodes(_rows(dataset, files), format)
 
 
 def parquet_files(dataset: str | Path) -> list[Path]:
     """A local dataset's files in order; none for what can only be a hub id.
 
-    Raises FileNotFoundError for a path that does not exist, ValueError for a folder without parquet files.
+    Raises FileNotFoundError for a path that does not exist, ValueError for one without rows in parquet files.
     """
     path = Path(dataset)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = sorted(path.rglob("*.parquet"))
+    if path.exists():
+        files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
         if not files:
             raise ValueError(
                 f"The folder {dataset} has no parquet file; expected a dataset with columns {REQUIRED_COLUMNS}."
             )
-        return files
+        try:
+            filled = [file for file in files if pq.read_metadata(file).num_rows]
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{dataset} holds a file that is no whole parquet file: {error}") from error
+        if not filled:
+            raise ValueError(f"The dataset {dataset} has no rows; expected recorded frames and actions.")
+        return filled
     if isinstance(dataset, Path) or str(dataset).count("/") != 1 or str(dataset).startswith((".", "/", "~")):
         raise FileNotFoundError(
             f"No dataset at {dataset}; expected a folder of parquet files, one parquet file, or a hub id (owner/name)."

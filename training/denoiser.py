@@ -92,7 +92,7 @@ class DenoiserLoss:
         level = config.history_noise * uniform(b) ** 2 * (uniform(b) < 0.7)
         # Noise of one level over the whole history, as a dream's own mistakes are in all of its frames.
         past = latents[:, : HISTORY + rollout]
-        past = past + level[:, None, None, None, None] * normal(past)
+        past = past + level[:, None, None, None, None] * _pooled_noise(past.shape, generator).to(device)
 
         with torch.no_grad():
             for i in range(rollout):
@@ -118,6 +118,14 @@ class DenoiserLoss:
             "moving": (moving * squared.detach()).sum() / moving.sum().clamp(min=1),
             "repeat_last": (moving * change.square()).sum() / moving.sum().clamp(min=1),
         }
+
+
+def _pooled_noise(shape: torch.Size, generator: torch.Generator, pool: int = 1 << 21) -> Tensor:
+    """Normal noise `[B, T, ...]` of slices at random places of one pool: drawing it all takes longer than a pass."""
+    size = shape[2:].numel()
+    values = torch.randn(pool + size, generator=generator)
+    places = torch.randint(pool, shape[:2], generator=generator)
+    return values.unfold(0, size, 1)[places].view(shape)
 
 
 def _shifted(even: Tensor) -> Tensor:

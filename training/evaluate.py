@@ -150,6 +150,9 @@ def table(report: Report) -> list[tuple[str, str, str]]:
             beside = f"real {_percent(cast['real'])}, reconstructed {_percent(cast['reconstruction'])}"
             figure = f"{_percent(cast['dream'])} ({beside}; where real {_percent(cast['dream_where_real'])})"
             rows.append((f"Pac-Man and 3 ghosts whole, step {horizon}", figure, f"{cast['n']} runs"))
+        if places := part.get("pacman_in_place"):
+            figure = f"{_percent(places['dream'])} (repeat-last {_percent(places['repeat_last'])})"
+            rows.append((f"Pac-Man within a tile of the real one, step {horizon}", figure, f"{places['n']} runs"))
     if rewards := report.get("rewards"):
         rows += [
             (f"{name} recalled", _found(rewards[key]), f"{rewards[key]['real']} eaten")

@@ -14,13 +14,15 @@ from neural_pacman.frames import to_images
 from neural_pacman.world import WorldModel
 from training.clips import AHEAD, Clip, batches
 from training.figures import Report, mean, psnr
-from training.sprites import Sprite, count_ghosts, pacman, read_sprites
+from training.sprites import SCALE, SPRITE_SIZE, Sprite, count_ghosts, pacman, read_sprites, to_frame_xy
 
 HORIZONS = (1, 4, 16, 64)
 CAST_HORIZONS = (16, 64)
 """Steps after which the actors are looked for."""
 KEPT_STEPS = (1, 2, 4, 8, 16, 32, 64)
 """Steps whose frames are decoded: the horizons, and what else a contact sheet shows."""
+TILE = SPRITE_SIZE * SCALE
+"""Side of a tile of the maze, frame px: 22.3."""
 FULL_CAST = 3
 """Ghosts that must be there beside Pac-Man; the fourth may be hidden behind another."""
 
@@ -65,10 +67,13 @@ def report_dreams(
             "n": len(clips),
         }
         if labelled:
-            part["runs_with_a_life_lost"] = sum(_lives(clip, horizon) < _lives(clip, 0) for clip in clips)
+            part["runs_with_a_life_lost"] = sum(
+                int(_label(clip, "lives", horizon) < _label(clip, "lives", 0)) for clip in clips
+            )
         if labelled and horizon in CAST_HORIZONS:
             rebuilt = [to_images(world.decode(clip.latent(horizon))) for clip in clips]
             part["cast"] = _report_cast(dreamed, real, rebuilt)
+            part["pacman_in_place"] = _report_places(clips, horizon, dreamed)
         report[str(horizon)] = part
     return report
 
@@ -94,5 +99,20 @@ def _report_cast(dreamed: list[np.ndarray], real: list[np.ndarray], rebuilt: lis
     }
 
 
-def _lives(clip: Clip, step: int) -> int:
-    return int(clip.episode.labels["lives"][clip.start + step])
+def _report_places(clips: Sequence[Clip], horizon: int, dreamed: list[np.ndarray]) -> Report:
+    """The share of dreams with Pac-Man within a tile of where he really is: a dream that stands still keeps its cast."""
+    now, last = ([to_frame_xy(_label(clip, "player_xy", step)) for clip in clips] for step in (horizon, 0))
+    found = [pacman(read_sprites(frame)) for frame in dreamed]
+    return {
+        "dream": mean([p is not None and _near(np.array([p.x, p.y]), xy) for p, xy in zip(found, now, strict=True)]),
+        "repeat_last": mean([_near(before, xy) for before, xy in zip(last, now, strict=True)]),
+        "n": len(dreamed),
+    }
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.abs(a - b).max() <= TILE)
+
+
+def _label(clip: Clip, name: str, step: int) -> np.ndarray:
+    return clip.episode.labels[name][clip.start + step]

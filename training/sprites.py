@@ -32,8 +32,8 @@ MIN_EYE_LIGHT = 100
 """Darkest channel of the white of eyes: around an eaten ghost's pupils it is two pixels wide and blurs into them."""
 MIN_VISIBLE = 0.3
 """Smallest share of a silhouette that must show its colour for a sprite to be found (the rest may be covered)."""
-MIN_SPRITE = 0.5
-"""Smallest share of the uncovered silhouette for a find to be a sprite; the red door of the ghosts' house shows 0.4."""
+MIN_SPRITE = 0.6
+"""Smallest share of the uncovered silhouette for a find to be a sprite; the red door of the ghosts' house shows 0.53."""
 MIN_INTACT = 0.8
 """Smallest share of the uncovered silhouette that must show its colour for a sprite to be whole."""
 MAX_BODY_LIGHT = 40
@@ -195,7 +195,7 @@ class _Poses:
 
     Attributes:
         inside: must show the actor's colour.
-        around: must not. The blurred edge is in neither.
+        around: must not. The edge, which blurs, is in neither.
         outline: hides what lies behind it.
     """
 
@@ -235,6 +235,7 @@ _RING = 1
 _SQUARE = round(SPRITE_SIZE * SCALE) + 2 * _RING
 """Side of a silhouette in frame pixels, with a ring around it that should be free of its colour."""
 _NOBODY = 255
+_NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _BITS = 5
 """Leading bits of each colour channel that the classification looks at."""
 
@@ -274,6 +275,13 @@ def _resized(mask: np.ndarray) -> np.ndarray:
     return np.asarray(canvas.resize((_SQUARE, _SQUARE), Image.Resampling.BILINEAR, box=box))
 
 
+def _core(coverage: np.ndarray) -> np.ndarray:
+    """Pixels of silhouettes `[P, _SQUARE, _SQUARE]` that are well inside: an autoencoder blurs the outermost ones."""
+    solid = np.pad(coverage > 0.5, ((0, 0), (1, 1), (1, 1)))
+    around = [solid[:, 1 + dy : 1 + dy + _SQUARE, 1 + dx : 1 + dx + _SQUARE] for dy, dx in ((0, 0), *_NEIGHBOURS)]
+    return np.logical_and.reduce(around)
+
+
 def _coverage(masks: list[np.ndarray]) -> np.ndarray:
     return np.stack([_resized(mask) for mask in masks])
 
@@ -282,7 +290,7 @@ def _coverage(masks: list[np.ndarray]) -> np.ndarray:
 def _poses(actor: Actor) -> _Poses:
     if actor is Actor.PACMAN:
         shown = _coverage(_pacman_masks())
-        return _Poses(inside=shown > 0.85, around=shown < 0.15, outline=shown >= 0.15)
+        return _Poses(inside=_core(shown), around=shown < 0.15, outline=shown >= 0.15)
     ghost, eaten = (np.array([list(line) for line in art.split()]) for art in (_GHOST, _EATEN))
     if actor is Actor.EYES:
         near = np.zeros_like(ghost, dtype=bool)
@@ -292,7 +300,7 @@ def _poses(actor: Actor) -> _Poses:
         return _Poses(inside=inside, around=_coverage(clear) > 0.85, outline=inside)
     body, whole = _coverage([ghost == "#"]), _coverage([ghost != "."])
     eyes = _coverage([(ghost == "o") | (ghost == "p")])
-    return _Poses(inside=body > 0.85, around=(whole < 0.15) | (eyes > 0.85), outline=whole >= 0.15)
+    return _Poses(inside=_core(body), around=(whole < 0.15) | (eyes > 0.85), outline=whole >= 0.15)
 
 
 def _pacman_masks() -> list[np.ndarray]:
@@ -335,29 +343,33 @@ def _find_solid(pixels: dict[Actor, np.ndarray], anyone: np.ndarray, actor: Acto
 
 def _find_eyes(pixels: dict[Actor, np.ndarray], found: list[_Match], frame: np.ndarray) -> list[_Match]:
     """Pairs of eyes without a body, outside every sprite already found."""
-    light, body = _playfield(frame).max(axis=-1), _poses(Actor.FRIGHTENED).inside[0]
-    white = pixels[Actor.EYES].copy()
+    white, taken = pixels[Actor.EYES].copy(), np.zeros_like(pixels[Actor.EYES])
     for match in found:
-        match.under(white)[match.outline] = False
-    poses = _poses(Actor.EYES)
-    eyes = np.any(poses.inside, axis=0)
+        match.under(taken)[match.outline] = True
+        if match.actor is not Actor.PACMAN:  # which has no white: what is over him may be a ghost that he has just eaten
+            match.under(white)[match.outline] = False
+    # Where nobody else is, the place of the body must be dark.
+    light, body = np.where(taken, 0, _playfield(frame).max(axis=-1)), _poses(Actor.FRIGHTENED).inside[0]
+    eyes = np.any(_poses(Actor.EYES).inside, axis=0)
     rows, columns = np.flatnonzero(np.any(eyes, axis=1)), np.flatnonzero(np.any(eyes, axis=0))
-    top, left, height = rows[0], columns[0], len(rows)
-    eye = int(np.argmax(np.diff(columns) > 1)) + 1  # width of one
-    gap = int(columns[eye] - columns[eye - 1]) - 1
-    ovals, gaps = _box_sum(white, height, eye), _box_sum(white, height, gap)
-    # Of the two ovals the emptier counts, and white between them counts against: no power pellet looks like a pair.
-    pairs = np.minimum(ovals[:, : -eye - gap], ovals[:, eye + gap :])
-    pairs = pairs - gaps[:, eye : eye + pairs.shape[1]]
+    top, left, height = int(rows[0]), int(columns[0]), len(rows)
+    width = int(np.argmax(np.diff(columns) > 1)) + 1  # of one eye
+    apart = int(columns[width] - columns[0])
+    needed = MIN_VISIBLE * np.count_nonzero(eyes) / 2
     matches: list[_Match] = []
-    for _ in GHOST_COLOURS:
-        y, x = (int(v) for v in np.unravel_index(pairs.argmax(), pairs.shape))
-        if pairs[y, x] < MIN_VISIBLE * poses.inside[0].sum() / 2:
+    while len(matches) < len(GHOST_COLOURS):
+        ovals, gaps = _box_sum(white, height, width), _box_sum(white, height, apart - width)
+        # Of the two ovals the emptier counts, and white between them counts against: no power pellet looks like a pair.
+        pairs = np.minimum(ovals[:, :-apart], ovals[:, apart:])
+        pairs = pairs - gaps[:, width : width + pairs.shape[1]] // 2
+        y, x = np.unravel_index(pairs.argmax(), pairs.shape)
+        if pairs[y, x] < needed:
             break
-        pairs[max(y - height, 0) : y + height, max(x - eye - gap, 0) : x + eye + gap] = 0
-        match = _fit(white, np.zeros_like(white), Actor.EYES, max(x - left, 0), max(y - top, 0))
+        match = _fit(white, np.zeros_like(white), Actor.EYES, max(int(x) - left, 0), max(int(y) - top, 0))
         if _visible(match, white) >= MIN_SPRITE and np.median(match.under(light)[body]) <= MAX_BODY_LIGHT:
             matches.append(match)
+        match.under(white)[:] = False
+        white[y : y + height, x : x + apart + width] = False
     return matches
 
 
