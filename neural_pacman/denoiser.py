@@ -56,7 +56,7 @@ class ConvBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention between all places of the latent grid."""
+    """Self-attention between the places of the grid at half its resolution, where far things meet cheaply."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -66,12 +66,13 @@ class AttentionBlock(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        q, k, v = (
-            self.qkv(_channel_norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
-        )
+        coarse = F.avg_pool2d(_channel_norm(x), 2)
+        b, c, h, w = coarse.shape
+        tokens = self.qkv(coarse).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
+        q, k, v = tokens.unbind(1)
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+        mixed = self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+        return x + F.interpolate(mixed, scale_factor=2.0)
 
 
 def _waves(level: Tensor, width: int) -> Tensor:
@@ -125,7 +126,8 @@ class Denoiser(ModelMixin, ConfigMixin):
         condition = condition + self.action(actions.flatten(1)) + actions[:, -1] @ self.newest_action.weight
         condition = F.silu(condition)
         recent = torch.cat([history[:, -RECENT * LATENT_CHANNELS :], sample], dim=1)
-        x = self.from_history(history) + self.from_recent(recent) + self.position
+        x = self.from_history(history) + self.from_recent(recent)
+        x = x + self.position.to(x.dtype)
         for i, block in enumerate(self.blocks):
             x = block(x, condition)
             if str(i) in self.attentions:

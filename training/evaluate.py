@@ -71,6 +71,7 @@ def evaluate(config: Evaluation) -> Report:
     Raises what reading a world or a dataset raises, and ValueError when no episode is long enough.
     """
     began = time.monotonic()
+    config.out.parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of measuring
     world = WorldModel.from_pretrained(config.world, device=config.device)
     episodes = list(islice(read_episodes(config.dataset), config.max_episodes))
     starts = choose_starts(episodes, config.rollouts)
@@ -106,7 +107,6 @@ def evaluate(config: Evaluation) -> Report:
         "free_running": report_dreams(world, clips, dreams, labelled),
     }
     report["conditions"]["seconds"] = round(time.monotonic() - began, 1)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     save_image(_draw(clips, dreams, config.sheet_rows), config.out.with_suffix(".png"))
     partial = config.out.with_name(f".{config.out.name}.partial")
     partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -84,7 +84,7 @@ def has_cast(sprites: Sequence[Sprite]) -> bool:
 
 
 def _report_cast(dreamed: list[np.ndarray], real: list[np.ndarray], rebuilt: list[np.ndarray]) -> Report:
-    """The share of dreams with a full cast, beside the real game's own, where ghosts hide behind each other too."""
+    """The share of dreams with a full cast, beside the real game's, where ghosts hide behind each other too."""
     frames = {"dream": dreamed, "real": real, "reconstruction": rebuilt}
     sprites = {name: [read_sprites(frame) for frame in given] for name, given in frames.items()}
     full = {name: [has_cast(found) for found in given] for name, given in sprites.items()}
@@ -100,7 +100,7 @@ def _report_cast(dreamed: list[np.ndarray], real: list[np.ndarray], rebuilt: lis
 
 
 def _report_places(clips: Sequence[Clip], horizon: int, dreamed: list[np.ndarray]) -> Report:
-    """The share of dreams with Pac-Man within a tile of where he really is: a dream that stands still keeps its cast."""
+    """The share of dreams with Pac-Man within a tile of his real place: a dream that stands still keeps its cast."""
     now, last = ([to_frame_xy(_label(clip, "player_xy", step)) for clip in clips] for step in (horizon, 0))
     found = [pacman(read_sprites(frame)) for frame in dreamed]
     return {

@@ -33,11 +33,14 @@ MIN_EYE_LIGHT = 100
 MIN_VISIBLE = 0.3
 """Smallest share of a silhouette that must show its colour for a sprite to be found (the rest may be covered)."""
 MIN_SPRITE = 0.6
-"""Smallest share of the uncovered silhouette for a find to be a sprite; the red door of the ghosts' house shows 0.53."""
+"""Smallest share of the uncovered silhouette for a find to be a sprite; the door of the ghosts' house shows 0.53."""
 MIN_INTACT = 0.8
 """Smallest share of the uncovered silhouette that must show its colour for a sprite to be whole."""
 MAX_BODY_LIGHT = 40
 """Brightest that the place of a body may be (its median) for eyes to count as eyes alone, not as a faded ghost's."""
+
+MAX_EYE_SPILL = 0.25
+"""Largest white share of what surrounds a pair of eyes: a pellet beside them is less, a power pellet more."""
 
 
 class Actor(StrEnum):
@@ -260,7 +263,7 @@ def _playfield(frame: np.ndarray) -> np.ndarray:
 def _pixels(frame: np.ndarray) -> dict[Actor, np.ndarray]:
     """Which pixels of the playfield show each actor's colour, bool `[height, width]` each."""
     field = _playfield(frame)
-    red, green, blue = np.moveaxis(field.astype(np.int32) >> (8 - _BITS), -1, 0)
+    red, green, blue = np.moveaxis(field >> (8 - _BITS), -1, 0).astype(np.uint16)
     classes = _colour_table()[(red << 2 * _BITS) | (green << _BITS) | blue]
     pixels = {actor: classes == number for number, actor in enumerate(_RGB)}
     return pixels | {Actor.EYES: field.min(axis=-1) >= MIN_EYE_LIGHT}
@@ -329,11 +332,14 @@ def _find_solid(pixels: dict[Actor, np.ndarray], anyone: np.ndarray, actor: Acto
     needed = MIN_VISIBLE * _poses(actor).inside.sum(axis=(1, 2)).min()
     matches: list[_Match] = []
     while len(matches) < limit and np.count_nonzero(own) >= needed:
-        boxes = _box_sum(own, _SQUARE, _SQUARE)
+        # Boxes that begin where the colour does are all that matter, and often they are few.
+        rows, columns = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
+        top, left = (min(int(a[0]), side - _SQUARE) for a, side in zip((rows, columns), own.shape, strict=True))
+        boxes = _box_sum(own[top : rows[-1] + _SQUARE, left : columns[-1] + _SQUARE], _SQUARE, _SQUARE)
         y, x = np.unravel_index(boxes.argmax(), boxes.shape)
         if boxes[y, x] < needed:
             break
-        match = _fit(own, other, actor, int(x), int(y))
+        match = _fit(own, other, actor, left + int(x), top + int(y))
         if _visible(match, own) < MIN_VISIBLE:
             break
         matches.append(match)
@@ -346,7 +352,9 @@ def _find_eyes(pixels: dict[Actor, np.ndarray], found: list[_Match], frame: np.n
     white, taken = pixels[Actor.EYES].copy(), np.zeros_like(pixels[Actor.EYES])
     for match in found:
         match.under(taken)[match.outline] = True
-        if match.actor is not Actor.PACMAN:  # which has no white: what is over him may be a ghost that he has just eaten
+        if (
+            match.actor is not Actor.PACMAN
+        ):  # which has no white: what is over him may be a ghost that he has just eaten
             match.under(white)[match.outline] = False
     # Where nobody else is, the place of the body must be dark.
     light, body = np.where(taken, 0, _playfield(frame).max(axis=-1)), _poses(Actor.FRIGHTENED).inside[0]
@@ -356,20 +364,22 @@ def _find_eyes(pixels: dict[Actor, np.ndarray], found: list[_Match], frame: np.n
     width = int(np.argmax(np.diff(columns) > 1)) + 1  # of one eye
     apart = int(columns[width] - columns[0])
     needed = MIN_VISIBLE * np.count_nonzero(eyes) / 2
+    ovals, gaps = _box_sum(white, height, width), _box_sum(white, height, apart - width)
+    # Of the two ovals the emptier counts, and white between them counts against: no power pellet looks like a pair.
+    pairs = np.minimum(ovals[:, :-apart], ovals[:, apart:])
+    pairs = pairs - gaps[:, width : width + pairs.shape[1]] // 2
     matches: list[_Match] = []
     while len(matches) < len(GHOST_COLOURS):
-        ovals, gaps = _box_sum(white, height, width), _box_sum(white, height, apart - width)
-        # Of the two ovals the emptier counts, and white between them counts against: no power pellet looks like a pair.
-        pairs = np.minimum(ovals[:, :-apart], ovals[:, apart:])
-        pairs = pairs - gaps[:, width : width + pairs.shape[1]] // 2
-        y, x = np.unravel_index(pairs.argmax(), pairs.shape)
+        y, x = (int(i) for i in np.unravel_index(pairs.argmax(), pairs.shape))
         if pairs[y, x] < needed:
             break
-        match = _fit(white, np.zeros_like(white), Actor.EYES, max(int(x) - left, 0), max(int(y) - top, 0))
-        if _visible(match, white) >= MIN_SPRITE and np.median(match.under(light)[body]) <= MAX_BODY_LIGHT:
+        match = _fit(white, np.zeros_like(white), Actor.EYES, max(x - left, 0), max(y - top, 0))
+        dark = np.median(match.under(light)[body]) <= MAX_BODY_LIGHT
+        blob = match.under(white)[_poses(Actor.EYES).around[match.pose]].mean() > MAX_EYE_SPILL
+        if dark and not blob and _visible(match, white) >= MIN_SPRITE:
             matches.append(match)
-        match.under(white)[:] = False
-        white[y : y + height, x : x + apart + width] = False
+        match.under(white)[:] = False  # whole: what a silhouette cuts out of a power pellet leaves something like eyes
+        pairs[max(y - height, 0) : y + height, max(x - apart, 0) : x + apart] = 0
     return matches
 
 
