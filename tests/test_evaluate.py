@@ -74,6 +74,7 @@ def test_the_same_world_and_seed_give_the_same_report(
 
 def test_every_measure_has_a_line_in_the_table(measured: tuple[Path, dict[str, Any]]) -> None:
     lines = [" ".join(row) for row in table(measured[1])]
+    assert list(measured[1]["summary"]) == [name for name, _, _ in table(measured[1])]
     for words in ("autoencoder", "one-step", "turns", "step 64", "whole", "pellets", "lives", "ends"):
         assert any(words in line for line in lines), words
 

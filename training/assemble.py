@@ -82,6 +82,12 @@ def load_parts(config: Assembly) -> tuple[FrameAutoencoder, Denoiser, OutcomeMod
     return autoencoder, denoiser, outcome, size
 
 
+def _summary(report: Path) -> dict[str, str]:
+    """The figures of a report for the model card, by name."""
+    figures = json.loads(report.read_text(encoding="utf-8"))
+    return figures.get("summary", figures)
+
+
 def assemble(config: Assembly) -> WorldModel:
     """Write the world folder; it is whole or absent."""
     if config.precision not in STORED:
@@ -95,7 +101,7 @@ def assemble(config: Assembly) -> WorldModel:
             num_inference_steps=config.num_inference_steps,
             history_noise=config.history_noise,
             description=config.description.read_text(encoding="utf-8") if config.description else "",
-            scores=json.loads(config.scores.read_text(encoding="utf-8")) if config.scores else {},
+            scores=_summary(config.scores) if config.scores else {},
             held_out_episodes=[{"dataset": config.held_out_dataset, "episodes": sorted(config.held_out)}]
             if config.held_out
             else [],

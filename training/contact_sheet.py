@@ -32,11 +32,12 @@ def contact_sheet(real: np.ndarray, dreamed: np.ndarray, steps: Sequence[int], n
     for i, name in enumerate(names):
         for j, step in enumerate(steps):
             left, top = j * (TILE + GAP), i * pair
-            caption = f"{name}: real above, dream below, step {step}" if j == 0 else f"step {step}"
-            draw.text((left + 2, top + 3), caption, fill=INK)
-            for row, frame in enumerate((real[i, j], dreamed[i, j])):
-                tile = Image.fromarray(frame).resize((TILE, TILE), Image.Resampling.BOX)
-                sheet.paste(tile, (left, top + HEADER + row * (TILE + GAP)))
+            draw.text((left + 2, top + 3), f"{name}, step {step}" if j == 0 else f"step {step}", fill=INK)
+            for row, (kind, frame) in enumerate((("real", real[i, j]), ("dream", dreamed[i, j]))):
+                corner = (left, top + HEADER + row * (TILE + GAP))
+                sheet.paste(Image.fromarray(frame).resize((TILE, TILE), Image.Resampling.BOX), corner)
+                if j == 0:
+                    draw.text((corner[0] + 2, corner[1] + TILE - 14), kind, fill=INK)
     return sheet
 
 

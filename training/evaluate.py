@@ -106,6 +106,7 @@ def evaluate(config: Evaluation) -> Report:
         **steps.report(),
         "free_running": report_dreams(world, clips, dreams, labelled),
     }
+    report["summary"] = {name: f"{figure}, {cases}" for name, figure, cases in table(report)}
     report["conditions"]["seconds"] = round(time.monotonic() - began, 1)
     save_image(_draw(clips, dreams, config.sheet_rows), config.out.with_suffix(".png"))
     partial = config.out.with_name(f".{config.out.name}.partial")
