@@ -113,7 +113,9 @@ class FrameAutoencoder(nn.Module):
 
     @classmethod
     def create(cls, size: str, background: np.ndarray | None = None) -> FrameAutoencoder:
-        """A model of a preset size ("tiny", "compact" or "full") with random weights."""
+        """A model of a preset size ("tiny", "compact" or "full") with random weights; ValueError for another one."""
+        if size not in AUTOENCODERS:
+            raise ValueError(f"There is no size {size!r}; expected one of {', '.join(AUTOENCODERS)}.")
         config = AUTOENCODERS[size]
         return cls(config.build(), config.pixel_unshuffle, background)
 

@@ -130,8 +130,9 @@ class Episode:
         expected = (self.format.frame_height, self.format.frame_width)
         if image.shape[:2] != expected:
             raise ValueError(
-                f"Episode {self.number}, state {k}: the upright frame is {image.shape[1]} x {image.shape[0]}; the "
-                f"dataset's format says {expected[1]} x {expected[0]}. Is it stored transposed ({self.format.transposed})?"
+                f"Episode {self.number}, state {k}: the upright frame is {image.shape[1]} x {image.shape[0]}; "
+                f"the dataset's format says {expected[1]} x {expected[0]}. Is it stored transposed "
+                f"({self.format.transposed})?"
             )
         return np.ascontiguousarray(image)
 
@@ -140,7 +141,7 @@ class Episode:
         return np.stack([prepare(self.raw(k)) for k in range(start, stop)])
 
     def window(self, k: int) -> Window:
-        """The window whose history ends at state `k` and whose next frame is state `k + 1`, padded when `k` is below 31.
+        """The window whose history ends at state `k`, padded when `k` is below 31, and whose next is state `k + 1`.
 
         Raises IndexError when state `k` has no successor in this episode.
         """
@@ -159,7 +160,7 @@ def pad_history(frames: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np
     """
     if not 1 <= len(frames) <= HISTORY or len(actions) != len(frames) - 1:
         raise ValueError(
-            f"Given {len(frames)} frames and {len(actions)} actions; expected 1 to {HISTORY} frames and one action fewer."
+            f"Given {len(frames)} frames and {len(actions)} actions; expected 1 to {HISTORY} frames, one action fewer."
         )
     missing = HISTORY - len(frames)
     still = np.full(missing, Action.NO_ACTION, dtype=np.int64)
@@ -228,8 +229,8 @@ def _rows(dataset: str | Path, files: list[Path]) -> Iterable[dict[str, Any]]:
             stream = datasets.load_dataset(str(dataset), split="train", streaming=True, verification_mode="no_checks")
     except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
         raise FileNotFoundError(
-            f"The dataset {dataset} is neither a local path nor reachable on the hub ({type(error).__name__}: {error}). "
-            "Check the name and the connection, or give a local folder of parquet files."
+            f"The dataset {dataset} is neither a local path nor reachable on the hub ({type(error).__name__}: "
+            f"{error}). Check the name and the connection, or give a local folder of parquet files."
         ) from error
     columns = stream.column_names or list(next(iter(stream), {}))
     missing = [c for c in REQUIRED_COLUMNS if c not in columns]

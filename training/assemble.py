@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
-import tyro
 
 from neural_pacman.autoencoder import FrameAutoencoder
 from neural_pacman.denoiser import Denoiser
@@ -19,9 +19,10 @@ from neural_pacman.outcome import OutcomeModel
 from neural_pacman.sampler import SHIFT, flow_scheduler
 from neural_pacman.world import WorldConfig, WorldModel
 from training.cache import file_hash, load_autoencoder
-from training.loop import STAGE, load_weights
+from training.checkpoint import WEIGHTS, load_weights, read_state
+from training.command import command
 
-STORED = {"fp16": "float16", "fp32": "float32"}
+STORED = {"fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass
@@ -52,8 +53,8 @@ class Assembly:
     """How far the noise levels of these passes lean towards high noise."""
     history_noise: float = 0.05
     """Noise level that the denoiser is told the dreamed history has."""
-    precision: str = "fp16"
-    """How the weights are stored: fp16 or fp32."""
+    precision: Literal["fp16", "fp32"] = "fp16"
+    """How the weights are stored."""
     held_out: tuple[int, ...] = ()
     """Episodes that no trainer read."""
     held_out_dataset: str = ""
@@ -61,25 +62,36 @@ class Assembly:
 
 
 def load_parts(config: Assembly) -> tuple[FrameAutoencoder, Denoiser, OutcomeModel, str]:
-    """The trained parts and their size; ValueError when they do not belong together."""
+    """The trained parts and their size.
+
+    Raises FileNotFoundError or ValueError when one is not there or not what it should be, or when they do not belong
+    together.
+    """
     autoencoder = load_autoencoder(config.autoencoder)
-    code = file_hash(config.autoencoder / "diffusion_pytorch_model.safetensors")
-    size = ""
-    for folder in (config.denoiser, config.outcome):
-        if not (folder / STAGE).exists():
-            raise FileNotFoundError(f"No trained part at {folder}; expected the export/ folder of a run.")
-        identity = json.loads((folder / STAGE).read_text())["identity"]
-        size = identity["size"]
-        if identity["autoencoder"] != code:
-            raise ValueError(
-                f"{folder} was trained on latents of another autoencoder ({identity['autoencoder'][:12]}) than "
-                f"{config.autoencoder} ({code[:12]}); make the cache again and train it on that."
-            )
+    code = file_hash(config.autoencoder / WEIGHTS)
+    size = _identity(config.denoiser, "denoiser", code)["size"]
+    _identity(config.outcome, "outcome", code)
     denoiser = Denoiser.from_config(Denoiser.load_config(config.denoiser))
     outcome = OutcomeModel.from_config(OutcomeModel.load_config(config.outcome))
     load_weights(denoiser, config.denoiser)
     load_weights(outcome, config.outcome)
     return autoencoder, denoiser, outcome, size
+
+
+def _identity(folder: Path, stage: str, autoencoder: str) -> dict[str, Any]:
+    """The identity of an exported part, checked to be of this stage and this autoencoder."""
+    state = read_state(folder)
+    if state is None:
+        raise FileNotFoundError(f"No trained {stage} at {folder}; expected the export/ folder of a run.")
+    identity = state["identity"]
+    if identity.get("stage") != stage:
+        raise ValueError(f"{folder} holds a trained {identity.get('stage')}; expected a trained {stage}.")
+    if identity["autoencoder"] != autoencoder:
+        raise ValueError(
+            f"The {stage} in {folder} was trained on latents of another autoencoder ({identity['autoencoder'][:12]}) "
+            f"than the given one ({autoencoder[:12]}); make the cache again and train it on that."
+        )
+    return identity
 
 
 def _summary(report: Path) -> dict[str, str]:
@@ -90,8 +102,6 @@ def _summary(report: Path) -> dict[str, str]:
 
 def assemble(config: Assembly) -> WorldModel:
     """Write the world folder; it is whole or absent."""
-    if config.precision not in STORED:
-        raise ValueError(f"precision is {config.precision!r}; expected one of {', '.join(STORED)}.")
     autoencoder, denoiser, outcome, size = load_parts(config)
     world = WorldModel(
         WorldConfig(
@@ -113,9 +123,9 @@ def assemble(config: Assembly) -> WorldModel:
         config.seeds,
         {notice.name: notice.read_text(encoding="utf-8") for notice in config.notices},
     )
-    world.save_pretrained(config.out, dtype=getattr(torch, STORED[config.precision]))
+    world.save_pretrained(config.out, dtype=STORED[config.precision])
     return world
 
 
 if __name__ == "__main__":
-    assemble(tyro.cli(Assembly))
+    command(assemble, Assembly)

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from neural_pacman.autoencoder import AUTOENCODERS, COMPRESSION, FrameAutoencoder
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
-from training.loop import Figures, LoopConfig, Trainer
+from training.command import command
+from training.loop import Figures, LoopConfig, Size, Trainer, finished
+from training.progress import progress_bar
 
 
 @dataclass
@@ -32,7 +32,7 @@ class AutoencoderTraining:
     """Folders of parquet files, parquet files or hub ids."""
     run: Path
     """Folder of the run: checkpoint, TensorBoard curves, and `export/`, the trained part."""
-    size: str = "compact"
+    size: Size = "compact"
     """tiny, compact or full."""
     held_out: tuple[int, ...] = ()
     """Episode numbers that must not be read: a world's seeds come from them."""
@@ -66,7 +66,7 @@ def draw_frames(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(places), min(count, len(places)), replace=False))
     frames = np.empty((len(chosen), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
-    for i, place in enumerate(tqdm(chosen, desc="reading frames", unit="frame")):
+    for i, place in enumerate(progress_bar(chosen, desc="reading frames", unit="frame")):
         episode, k = places[place]
         frames[i] = episode.frames(k, k + 1)[0]
     return frames
@@ -94,7 +94,7 @@ class CropBatches:
             for top, left in rng.integers(0, places, (3 if places > 1 else 1, 2)) * COMPRESSION:
                 part = (slice(top, top + self.crop), slice(left, left + self.crop))
                 difference = frame[part].astype(np.int16) - self.background[part]
-                content = np.count_nonzero(difference[::3, ::3])
+                content = int(np.count_nonzero(difference[::3, ::3]))
                 if content > richest:
                     richest, crops[i] = content, difference
         return {"difference": crops}
@@ -133,8 +133,16 @@ def set_scaling_factor(model: FrameAutoencoder, frames: np.ndarray) -> None:
 
 
 def main(config: AutoencoderTraining) -> None:
+    """Train to the end; nothing is read when that has been done."""
+    identity = {
+        "stage": "autoencoder",
+        "size": config.size,
+        "dataset": list(config.dataset),
+        "held_out": list(config.held_out),
+    }
+    if finished(config.run, identity, config.loop):
+        return
     torch.manual_seed(config.loop.seed)
-    config.run.mkdir(parents=True, exist_ok=True)
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
     background = None if AUTOENCODERS[config.size].pixel_unshuffle == 1 else median_frame(frames)
     model = FrameAutoencoder.create(config.size, background)
@@ -157,15 +165,9 @@ def main(config: AutoencoderTraining) -> None:
         if background is not None:
             Image.fromarray(background).save(folder / "background.png")
 
-    identity = {
-        "stage": "autoencoder",
-        "size": config.size,
-        "dataset": list(config.dataset),
-        "held_out": list(config.held_out),
-    }
     batches = CropBatches(frames, background, config.crop, config.loop.batch_size)
     Trainer(config.run, model, AutoencoderLoss(config), batches, config.loop, identity, export, sample).train()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(AutoencoderTraining))
+    command(main, AutoencoderTraining)

@@ -9,23 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
-import tyro
 from PIL import Image
-from tqdm import tqdm
 
 from neural_pacman.actions import Action
 from neural_pacman.autoencoder import AUTOENCODERS, LATENT_CHANNELS, LATENT_SIZE, FrameAutoencoder
 from neural_pacman.devices import resolve_device
-from neural_pacman.episodes import HISTORY, Episode
+from neural_pacman.episodes import HISTORY, Episode, parquet_files
 from neural_pacman.frames import to_tensor
 from training.autoencoder import episodes_of
-from training.loop import STAGE, auto_precision
+from training.checkpoint import WEIGHTS, read_state
+from training.command import command
+from training.loop import Precision, auto_precision
+from training.progress import progress_bar
 
 FRAME_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 FRAME_BYTES = 2 * int(np.prod(FRAME_SHAPE))
@@ -46,90 +49,144 @@ class CacheBuilding:
     """Episode numbers that must not be read."""
     batch_size: int = 16
     """Frames encoded at once."""
-    precision: str = "auto"
+    precision: Precision = "auto"
     """fp32, bf16, or auto."""
     device: str = "auto"
     """cuda, mps, cpu, or auto."""
 
 
 def load_autoencoder(folder: Path) -> FrameAutoencoder:
-    """A trained autoencoder from its stage's export folder."""
-    stage = folder / STAGE
-    if not stage.exists():
+    """A trained autoencoder from its stage's export folder; FileNotFoundError or ValueError when it is none."""
+    state = read_state(folder)
+    if state is None:
         raise FileNotFoundError(
             f"No trained autoencoder at {folder}; expected the export/ folder of an autoencoder run."
         )
-    size = json.loads(stage.read_text())["identity"]["size"]
+    if state["identity"].get("stage") != "autoencoder":
+        raise ValueError(f"{folder} holds a trained {state['identity'].get('stage')}; expected a trained autoencoder.")
     picture = folder / "background.png"
     background = np.array(Image.open(picture).convert("RGB")) if picture.exists() else None
-    model = FrameAutoencoder.load(folder, AUTOENCODERS[size].pixel_unshuffle, background)
+    model = FrameAutoencoder.load(folder, AUTOENCODERS[state["identity"]["size"]].pixel_unshuffle, background)
     return model.eval().requires_grad_(False)
 
 
-def file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def encode(model: FrameAutoencoder, frames: np.ndarray, precision: Precision) -> np.ndarray:
+    """Prepared frames uint8 `[N, 512, 512, 3]` as scaled latents float16 `[N, 32, 16, 16]`, on the model's device."""
+    device = next(model.parameters()).device
+    bf16 = (auto_precision(device) if precision == "auto" else precision) == "bf16"
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        latents = model.encode(to_tensor(frames).to(device))
+    return latents.float().cpu().numpy().astype(np.float16)
 
 
 def build_cache(config: CacheBuilding) -> Cache:
-    """Encode every episode that the cache does not hold yet, in order."""
-    weights = config.autoencoder / "diffusion_pytorch_model.safetensors"
-    model = load_autoencoder(config.autoencoder)
-    device = resolve_device(config.device)
-    model.to(device)
-    precision = auto_precision(device) if config.precision == "auto" else config.precision
+    """Encode every episode that the cache does not hold yet, in order.
+
+    Raises ValueError for the cache of another dataset or autoencoder, or when no frame is left beside those held out.
+    """
+    model = load_autoencoder(config.autoencoder).to(resolve_device(config.device))
     key = {
         "dataset": list(config.dataset),
         "held_out": sorted(config.held_out),
-        "autoencoder": file_hash(weights),
+        "autoencoder": file_hash(config.autoencoder / WEIGHTS),
         "scaling_factor": model.scaling_factor,
         "format": None,
     }
     config.out.mkdir(parents=True, exist_ok=True)
     key_file, index_file, latents_file = (config.out / name for name in (KEY, EPISODES, LATENTS))
-    done: list[dict[str, object]] = []
+    done: list[dict[str, Any]] = []
     if key_file.exists():
-        held = json.loads(key_file.read_text())
+        held = json.loads(key_file.read_text(encoding="utf-8"))
         if {**held, "format": None, "complete": None} != {**key, "complete": None}:
             raise ValueError(
                 f"{config.out} was made from {held}; now asked for {key}. Delete it or give another folder."
             )
-        done = [json.loads(line) for line in index_file.read_text().splitlines()] if index_file.exists() else []
         if held["complete"]:
             return Cache(config.out)
+        done = _take_up(index_file, latents_file)
     write_json(key_file, {**key, "complete": False})
-    written = sum(int(str(entry["states"])) for entry in done)
+    written = sum(entry["states"] for entry in done)
     format_seen = None
-    with latents_file.open("ab") as file, index_file.open("a") as index, ThreadPoolExecutor() as pool:
+    rows = count_rows(config.dataset, config.held_out)
+    with (
+        latents_file.open("ab") as file,
+        index_file.open("a" if done else "w", encoding="utf-8") as index,
+        ThreadPoolExecutor() as pool,
+        progress_bar(desc="encoding", unit="frame", initial=written, total=rows) as bar,
+    ):
         file.truncate(written * FRAME_BYTES)
-        bar = tqdm(desc="encoding", unit="frame", initial=written)
         for number, episode in enumerate(episodes_of(config.dataset, config.held_out)):
             format_seen = episode.format
             if number < len(done):
                 continue
             for start in range(0, len(episode), config.batch_size):
-                stop = min(start + config.batch_size, len(episode))
-                frames = np.concatenate(list(pool.map(lambda k, e=episode: e.frames(k, k + 1), range(start, stop))))  # type: ignore[misc]
-                with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    latents = model.encode(to_tensor(frames).to(device))
-                file.write(latents.float().cpu().numpy().astype(np.float16).tobytes())
-                bar.update(stop - start)
+                frames = _read(pool, episode, start, min(start + config.batch_size, len(episode)))
+                file.write(encode(model, frames, config.precision).tobytes())
+                bar.update(len(frames))
             file.flush()
             os.fsync(file.fileno())
             index.write(json.dumps(_entry(episode)) + "\n")
             index.flush()
-        bar.close()
-    write_json(key_file, {**key, "format": asdict(format_seen) if format_seen else None, "complete": True})
+    if format_seen is None:
+        raise ValueError(f"No frames are left in {config.dataset} beside the held-out episodes {config.held_out}.")
+    write_json(key_file, {**key, "format": asdict(format_seen), "complete": True})
     return Cache(config.out)
+
+
+def count_rows(datasets: tuple[str, ...], held_out: tuple[int, ...] = ()) -> int | None:
+    """Rows of local datasets without the episodes held out; None when one of them is on the hub.
+
+    Raises what `parquet_files` does, and ValueError when there is no column `episode`.
+    """
+    files = [parquet_files(dataset) for dataset in datasets]
+    if not all(files):
+        return None
+    rows = 0
+    for file in (file for part in files for file in part):
+        table = pq.ParquetFile(file).read(columns=["episode"])
+        if not table.column_names:
+            raise ValueError(f"{file} has columns {pq.read_schema(file).names}; missing 'episode'.")
+        rows += int((~np.isin(table["episode"].to_numpy(), held_out)).sum())
+    return rows
+
+
+def file_hash(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1))
+    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
     os.replace(partial, path)
 
 
-def _entry(episode: Episode) -> dict[str, object]:
+def _read(pool: Executor, episode: Episode, start: int, stop: int) -> np.ndarray:
+    """States `start` to `stop - 1` as prepared frames, decoded side by side."""
+    return np.concatenate(list(pool.map(lambda k: episode.frames(k, k + 1), range(start, stop))))
+
+
+def _take_up(index: Path, latents: Path) -> list[dict[str, Any]]:
+    """The episodes of an unfinished cache that are there as a whole; what a kill left of another is cut off."""
+    if not index.exists():
+        return []
+    held = latents.stat().st_size // FRAME_BYTES if latents.exists() else 0
+    entries: list[dict[str, Any]] = []
+    whole = 0
+    for line in index.read_bytes().splitlines(keepends=True):
+        entry = json.loads(line) if line.endswith(b"\n") else None
+        if entry is None or entry["states"] > held:
+            break
+        entries.append(entry)
+        held -= entry["states"]
+        whole += len(line)
+    os.truncate(index, whole)
+    return entries
+
+
+def _entry(episode: Episode) -> dict[str, Any]:
     """What goes with each state of an episode, as lists."""
     lives = episode.labels.get("lives")
     lost = None if lives is None else [bool(x) for x in np.append(lives[1:] < lives[:-1], False)]
@@ -156,12 +213,19 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         key_file = folder / KEY
-        if not key_file.exists() or not json.loads(key_file.read_text())["complete"]:
+        self.folder = folder
+        self.key = json.loads(key_file.read_text(encoding="utf-8")) if key_file.exists() else {"complete": False}
+        if not self.key["complete"]:
             raise FileNotFoundError(f"No finished cache in {folder}; run `python -m training.cache` (it resumes).")
-        self.folder, self.key = folder, json.loads(key_file.read_text())
-        entries = [json.loads(line) for line in (folder / EPISODES).read_text().splitlines()]
+        entries = [json.loads(line) for line in (folder / EPISODES).read_text(encoding="utf-8").splitlines()]
         counts = np.array([entry["states"] for entry in entries])
         total = int(counts.sum())
+        size = (folder / LATENTS).stat().st_size
+        if size != total * FRAME_BYTES:
+            raise ValueError(
+                f"{folder / LATENTS} has {size} bytes; expected {total * FRAME_BYTES}, {FRAME_BYTES} for each of its "
+                f"{total} states. Delete {folder} and make it again with `python -m training.cache`."
+            )
         self.latents = np.memmap(folder / LATENTS, np.float16, "r", shape=(total, *FRAME_SHAPE))
         starts = np.cumsum(counts) - counts
         self.first, self.last = np.repeat(starts, counts), np.repeat(starts + counts - 1, counts)
@@ -179,23 +243,23 @@ class Cache:
     def __len__(self) -> int:
         return len(self.latents)
 
-    def check_autoencoder(self, folder: Path) -> None:
-        """Raise ValueError unless the cache was made with this autoencoder."""
-        given = file_hash(folder / "diffusion_pytorch_model.safetensors")
-        if given != self.key["autoencoder"]:
-            raise ValueError(
-                f"The cache {self.folder} was encoded with another autoencoder ({self.key['autoencoder'][:12]}) than "
-                f"{folder} ({given[:12]}); make it again with `python -m training.cache`."
-            )
+    def identity(self, stage: str, size: str) -> dict[str, Any]:
+        """What makes a run on this cache that run and no other."""
+        return {
+            "stage": stage,
+            "size": size,
+            "autoencoder": self.key["autoencoder"],
+            "dataset": self.key["dataset"],
+        }
 
     def windows(
         self, ends: np.ndarray, following: int, shown: np.ndarray | None = None, history: int = HISTORY
     ) -> tuple[np.ndarray, np.ndarray]:
         """Histories that end at states `ends` `[B]`, and the `following` states after them.
 
-        Returns float16 latents `[B, history + following, 32, 16, 16]` and int64 actions `[B, history + following]`, each of
-        which leads out of its latent. A history that would reach beyond its episode, or beyond its newest `shown` `[B]`
-        states, repeats its first state with NO_ACTION, as a dream that starts from few frames does.
+        Returns float16 latents `[B, history + following, 32, 16, 16]` and int64 actions `[B, history + following]`,
+        each of which leads out of its latent. A history that would reach beyond its episode, or beyond its newest
+        `shown` `[B]` states, repeats its first state with NO_ACTION, as a dream that starts from few frames does.
         """
         places = ends[:, None] + np.arange(1 - history, following + 1)
         earliest = self.first[ends]
@@ -207,4 +271,4 @@ class Cache:
 
 
 if __name__ == "__main__":
-    build_cache(tyro.cli(CacheBuilding))
+    command(build_cache, CacheBuilding)

@@ -1,9 +1,9 @@
 """Train the denoiser on cached latents: `python -m training.denoiser --cache C --run R`.
 
 Rectified flow with x-prediction. Three habits keep a dream from fading: places that change weigh more, the history is
-corrupted by noise whose level the network is told (Valevski et al. 2024, GameNGen), and in the last part of the run some
-of the history is what the network itself made of it. Such a frame starts from the true next latent under heavy noise,
-so that it stays close to the recording's own ghosts while it carries the network's own mistakes.
+corrupted by noise whose level the network is told (Valevski et al. 2024, GameNGen), and in the last part of the run
+some of the history is what the network itself made of it. Such a frame starts from the true next latent under heavy
+noise, so that it stays close to the recording's own ghosts while it carries the network's own mistakes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor, nn
 
 from neural_pacman.actions import NUM_ACTIONS
@@ -21,7 +20,8 @@ from neural_pacman.denoiser import DENOISERS, Denoiser
 from neural_pacman.episodes import HISTORY
 from neural_pacman.sampler import SHIFT
 from training.cache import Cache
-from training.loop import Figures, LoopConfig, Trainer
+from training.command import command
+from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
 
 @dataclass
@@ -32,7 +32,7 @@ class DenoiserTraining:
     """A finished cache of `python -m training.cache`."""
     run: Path
     """Folder of the run: checkpoint, TensorBoard curves, and `export/`, the trained part."""
-    size: str = "compact"
+    size: Size = "compact"
     """tiny, compact or full."""
     short_share: float = 0.05
     """Share of windows whose history is cut short and padded."""
@@ -139,24 +139,17 @@ def _mix(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def main(config: DenoiserTraining) -> None:
-    torch.manual_seed(config.loop.seed)
+    """Train to the end; nothing is done when that has happened."""
     cache = Cache(config.cache)
+    identity = cache.identity("denoiser", config.size)
+    if finished(config.run, identity, config.loop):
+        return
+    torch.manual_seed(config.loop.seed)
     model = Denoiser(**DENOISERS[config.size])
-
-    def export(module: nn.Module, folder: Path) -> None:
-        assert isinstance(module, Denoiser)
-        module.save_pretrained(folder)
-
-    identity = {
-        "stage": "denoiser",
-        "size": config.size,
-        "autoencoder": cache.key["autoencoder"],
-        "dataset": cache.key["dataset"],
-    }
     following = 1 + (config.rollout_steps if config.rollout_from < 1 else 0)
     batches = WindowBatches(cache, config.loop.batch_size, following, config.short_share)
-    Trainer(config.run, model, DenoiserLoss(config), batches, config.loop, identity, export).train()
+    Trainer(config.run, model, DenoiserLoss(config), batches, config.loop, identity).train()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(DenoiserTraining))
+    command(main, DenoiserTraining)

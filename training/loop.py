@@ -1,38 +1,50 @@
 """The training loop that every trained part shares.
 
-A run is a folder with one `checkpoint.safetensors`: weights, their moving average and the optimizer's state, replaced
-whole or not at all. Batch `i` and its noise depend on the seed and `i` alone, so a run that was killed ends where an
-uninterrupted one ends.
+Batch `i` and its noise depend on the seed and `i` alone, and checkpoints hold all that changes, so a run that was
+killed ends where an uninterrupted one ends.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-CHECKPOINT = "checkpoint.safetensors"
-EXPORT = "export"
-STAGE = "stage.json"
+from neural_pacman.devices import resolve_device
+from training.checkpoint import (
+    CHECKPOINT,
+    EXPORT,
+    STAGE,
+    State,
+    check_identity,
+    damaged,
+    load_weights,
+    read_checkpoint,
+    read_state,
+    replacing,
+    write_checkpoint,
+)
+from training.progress import progress_bar
 
+Size = Literal["tiny", "compact", "full"]
+Precision = Literal["auto", "fp32", "bf16"]
 Figures = dict[str, Tensor]
 Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator, float], tuple[Tensor, Figures]]
 """`loss(model, batch, generator, progress)`: the loss and the figures to log. `generator` is on the CPU, seeded by the
 step, and the only source of noise; `progress` is the run's, 0 to 1."""
+
+LOGGED_STEPS = 20
+"""Steps between the points of TensorBoard's curves."""
 
 
 @dataclass
@@ -63,7 +75,7 @@ class LoopConfig:
     """Weights to start from: the export/ folder of another run of the same stage and size."""
     seed: int = 0
     """Seed of weights, batches and noise."""
-    precision: str = "auto"
+    precision: Precision = "auto"
     """fp32, bf16, or auto: bf16 where the machine multiplies it in hardware."""
     device: str = "auto"
     """cuda, mps, cpu, or auto."""
@@ -72,9 +84,15 @@ class LoopConfig:
     workers: int = 0
     """Processes that prepare batches."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "minutes", "batch_size", "checkpoint_steps", "sample_steps", "threads"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; expected more than 0.")
+
 
 class StepDataset(Dataset[dict[str, Tensor]]):
-    """Batches by step: item `i` is batch `i`, made by `make(rng, i)` from a generator of its own."""
+    """Batches by step: item `i` is batch `i`, made by `make(rng)` with a generator of its own."""
 
     def __init__(self, make: Callable[[np.random.Generator], dict[str, np.ndarray]], seed: int, steps: int) -> None:
         self.make, self.seed, self.steps = make, seed, steps
@@ -87,11 +105,9 @@ class StepDataset(Dataset[dict[str, Tensor]]):
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-def auto_precision(device: torch.device) -> str:
-    """bf16 on CUDA and on CPUs with matrix units for it; fp32 elsewhere, where bf16 is slower."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "fp32"
+def save_part(model: nn.Module, folder: Path) -> None:
+    """Write a diffusers model as its component folder."""
+    model.save_pretrained(folder)  # type: ignore[operator]
 
 
 class Trainer:
@@ -104,8 +120,8 @@ class Trainer:
         make_batch: `make_batch(rng)` gives one batch as NumPy arrays.
         config: how long and how fast.
         identity: settings that must not change between a run and its resumption (size, dataset, ...).
-        sample: `sample(averaged_model)` gives pictures for TensorBoard, uint8 `[H, W, 3]` by name.
         export: `export(averaged_model, folder)` writes the part as its component folder.
+        sample: `sample(averaged_model)` gives pictures for TensorBoard, uint8 `[H, W, 3]` by name.
     """
 
     def __init__(
@@ -116,13 +132,13 @@ class Trainer:
         make_batch: Callable[[np.random.Generator], dict[str, np.ndarray]],
         config: LoopConfig,
         identity: dict[str, Any],
-        export: Callable[[nn.Module, Path], None],
+        export: Callable[[nn.Module, Path], None] = save_part,
         sample: Callable[[nn.Module], dict[str, np.ndarray]] | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.accelerator = make_accelerator(config)
-        self.run, self.config, self.identity = run, config, json.loads(json.dumps(identity))
+        self.run, self.config, self.identity = run, config, as_json(identity)
         self.loss, self.make_batch, self.export, self.sample = loss, make_batch, export, sample
         run.mkdir(parents=True, exist_ok=True)
         if config.init:
@@ -135,71 +151,57 @@ class Trainer:
         self.average = {name: value.detach().clone().float() for name, value in self.model.state_dict().items()}
         self.step, self.elapsed = 0, 0.0
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.run / CHECKPOINT
-
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> State:
         return {"step": self.step, "elapsed": self.elapsed, "identity": self.identity}
 
     def save(self) -> None:
-        """Replace the checkpoint as a whole: a kill at any moment leaves the old one or the new one."""
+        """Replace the checkpoint, then the exported part, each as a whole."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-        state = self._state()
-        partial = self.checkpoint.with_suffix(".partial")
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, {"state": json.dumps(state)})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, self.checkpoint)
+        write_checkpoint(self.run / CHECKPOINT, self._state(), tensors)
+        with replacing(self.run / EXPORT) as folder:
+            self.export(self.averaged(), folder)
+            self.restore()
+            (folder / STAGE).write_text(json.dumps(self._state(), indent=1), encoding="utf-8")
 
     def resume(self) -> None:
         """Take up the run's checkpoint, or where there is none the weights it exported, with a fresh optimizer.
 
         Raises ValueError when they are damaged or of another run.
         """
-        if not self.checkpoint.exists():
-            self._resume_from_export()
-            return
-        try:
-            with safe_open(self.checkpoint, "pt") as file:
-                state = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.checkpoint} is not a whole checkpoint of this program ({error}); delete it to start anew."
-            ) from error
-        self._take_up(state)
-        part = {
-            p: {k[len(p) :]: v for k, v in tensors.items() if k.startswith(p)}
-            for p in ("model.", "average.", "optimizer.")
-        }
-        self.model.load_state_dict(part["model."])
-        self.average = {k: v.to(self.accelerator.device) for k, v in part["average."].items()}
+        file, export = self.run / CHECKPOINT, self.run / EXPORT
+        if file.exists():
+            held, tensors = read_checkpoint(file)
+            self._take_up(held)
+            try:
+                self._load(tensors)
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise damaged(file, error) from error
+        elif state := read_state(export):
+            self._take_up(state)
+            load_weights(self.model, export)
+            self.average = {k: v.detach().clone().float() for k, v in self.model.state_dict().items()}
+
+    def _take_up(self, state: State) -> None:
+        check_identity(self.run, state, self.identity)
+        self.step, self.elapsed = state["step"], state["elapsed"]
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        model, average, optimizer = (
+            {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
+            for part in ("model.", "average.", "optimizer.")
+        )
+        self.model.load_state_dict(model)
+        self.average = {name: average[name].to(self.accelerator.device) for name in self.average}
         whole = self.optimizer.state_dict()
-        for name, value in part["optimizer."].items():
+        for name, value in optimizer.items():
             index, key = name.split(".", 1)
             whole["state"].setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict(whole)
-
-    def _resume_from_export(self) -> None:
-        folder = self.run / EXPORT
-        if not (folder / STAGE).exists():
-            return
-        self._take_up(json.loads((folder / STAGE).read_text()))
-        load_weights(self.model, folder)
-        self.average = {k: v.detach().clone().float() for k, v in self.model.state_dict().items()}
-
-    def _take_up(self, state: dict[str, Any]) -> None:
-        if state["identity"] != self.identity:
-            raise ValueError(
-                f"{self.run} holds a run with {state['identity']}; now asked for {self.identity}. Give another folder."
-            )
-        self.step, self.elapsed = state["step"], state["elapsed"]
 
     def averaged(self) -> nn.Module:
         """The module with its averaged weights, for as long as `restore` has not been called."""
@@ -228,50 +230,43 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         self.resume()
-        config = self.config
-        if finished(self.run, config):
-            return self.averaged()
-        kinds = {"cuda": "GPU", "mps": "GPU (Metal)", "cpu": f"CPU, {torch.get_num_threads()} threads"}
-        tqdm.write(
-            f"{self.run.name}: {kinds[self.accelerator.device.type]}, {self.accelerator.mixed_precision}, step {self.step}"
-        )
-        writer = SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step)
+        config, device = self.config, self.accelerator.device.type
+        where = {"cuda": "GPU", "mps": "GPU (Metal)"}.get(device, f"CPU, threads: {torch.get_num_threads()}")
+        precision = "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32"
+        tqdm.write(f"{self.run.name}: {where}, {precision}, from step {self.step}")
         self.model.train()
-        bar = tqdm(
-            total=config.steps, initial=self.step, desc=self.run.name, unit="step", smoothing=0.05, mininterval=1.0
-        )
-        saved = time.monotonic()
-        for batch in self._batches():
-            started = time.monotonic()
-            figures = self._update(batch)
-            self.step += 1
-            self.elapsed += time.monotonic() - started
-            bar.update()
-            if self.step % 20 == 0:
-                shown = {name: float(value) for name, value in figures.items()}
-                bar.set_postfix({k: f"{v:.4g}" for k, v in shown.items()}, refresh=False)
-                for name, value in shown.items():
-                    writer.add_scalar(name, value, self.step)
-                writer.add_scalar("learning_rate", self.learning_rate(), self.step)
-            if self.sample and self.step % config.sample_steps == 0:
-                for name, picture in self.sample(self.averaged()).items():
-                    writer.add_image(name, picture, self.step, dataformats="HWC")
-                self.restore()
-            due = (
-                self.step % config.checkpoint_steps == 0
-                if config.checkpoint_steps
-                else (time.monotonic() - saved > 60 * config.checkpoint_minutes)
-            )
-            if due:
-                self.save()
-                self._export()
-                saved = time.monotonic()
-            if self.progress >= 1:
-                break
-        bar.close()
-        writer.close()
+        with (
+            SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step) as writer,
+            progress_bar(total=config.steps, initial=self.step, desc=self.run.name, unit="step", smoothing=0.05) as bar,
+        ):
+            saved = time.monotonic()
+            started = saved - self.elapsed
+            for batch in self._batches() if self.progress < 1 else ():
+                figures = self.update(batch)
+                self.step += 1
+                self.elapsed = time.monotonic() - started
+                bar.update()
+                if self.step % LOGGED_STEPS == 0:
+                    shown = {name: float(value) for name, value in figures.items()}
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+                    if config.minutes:  # the time left is known, and so are the steps that will fit into it
+                        bar.total = round(self.step / self.progress)
+                    for name, value in {**shown, "learning_rate": self.learning_rate()}.items():
+                        writer.add_scalar(name, value, self.step)
+                if self.sample and self.step % config.sample_steps == 0:
+                    for name, picture in self.sample(self.averaged()).items():
+                        writer.add_image(name, picture, self.step, dataformats="HWC")
+                    self.restore()
+                if self.progress >= 1:
+                    break
+                if (
+                    self.step % config.checkpoint_steps == 0
+                    if config.checkpoint_steps
+                    else time.monotonic() - saved > 60 * config.checkpoint_minutes
+                ):
+                    self.save()
+                    saved = time.monotonic()
         self.save()
-        self._export()
         return self.averaged()
 
     def _batches(self) -> Iterable[dict[str, Tensor]]:
@@ -286,7 +281,8 @@ class Trainer:
         for batch in loader:
             yield {name: value.to(self.accelerator.device, non_blocking=True) for name, value in batch.items()}
 
-    def _update(self, batch: dict[str, Tensor]) -> Figures:
+    def update(self, batch: dict[str, Tensor]) -> Figures:
+        """One step of the optimizer; FloatingPointError when the loss is no longer a number."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         noise = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -296,8 +292,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise FloatingPointError(
-                f"The loss is {float(loss)} at step {self.step}: training diverged. The last checkpoint is kept; resume with "
-                f"a learning rate below {self.config.learning_rate}."
+                f"The loss is {loss.item()} at step {self.step}: training diverged. The last checkpoint is kept; "
+                f"resume with a learning rate below {self.config.learning_rate}."
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -307,49 +303,39 @@ class Trainer:
                 self.average[name].lerp_(value.float(), 1 - decay)
         return {"loss": loss.detach(), **figures}
 
-    def _export(self) -> None:
-        """Write the component folder from the averaged weights, replacing the one before as a whole."""
-        partial = self.run / "export.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        self.export(self.averaged(), partial)
-        self.restore()
-        (partial / STAGE).write_text(json.dumps(self._state(), indent=1))
-        final = self.run / EXPORT
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
 
-
-def progress(state: dict[str, Any], config: LoopConfig) -> float:
+def progress(state: State, config: LoopConfig) -> float:
     """How much of a run is done, 0 to 1, by steps or by minutes, whichever is further."""
     spent = state["elapsed"] / 60 / config.minutes if config.minutes else 0.0
     return min(max(state["step"] / config.steps, spent), 1.0)
 
 
-def finished(run: Path, config: LoopConfig) -> bool:
-    """Whether the run in this folder has been trained to its end and exported."""
-    stage = run / EXPORT / STAGE
-    return stage.exists() and progress(json.loads(stage.read_text()), config) >= 1
+def finished(run: Path, identity: dict[str, Any], config: LoopConfig) -> bool:
+    """Whether the run in this folder was trained to its end, which is then said; ValueError when it is another run."""
+    state = read_state(run / EXPORT)
+    if state is None:
+        return False
+    check_identity(run, state, as_json(identity))
+    if progress(state, config) < 1:
+        return False
+    tqdm.write(f"{run.name}: finished, {state['step']} steps")
+    return True
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Load the weights of an exported component folder; ValueError when they do not fit."""
-    part = getattr(model, "dc", model)
-    file = folder / "diffusion_pytorch_model.safetensors"
-    if not file.exists():
-        raise FileNotFoundError(f"No weights at {file}; expected an export/ folder of the same stage.")
-    try:
-        part.load_state_dict({name: value.float() for name, value in load_file(file).items()})
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"The weights in {folder} do not fit this model: {error}") from error
+def as_json(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity as it comes back from a file."""
+    return json.loads(json.dumps(identity))
+
+
+def auto_precision(device: torch.device) -> str:
+    """bf16 on CUDA and on CPUs with matrix units for it; fp32 elsewhere, where bf16 is slower."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "fp32"
 
 
 def make_accelerator(config: LoopConfig) -> Accelerator:
     """Accelerate's device and autocast for a run."""
-    from neural_pacman.devices import resolve_device
-
     device = resolve_device(config.device)
     precision = auto_precision(device) if config.precision == "auto" else config.precision
-    return Accelerator(
-        mixed_precision={"fp32": "no", "bf16": "bf16"}[precision],
-        cpu=device.type == "cpu",
-    )
+    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=device.type == "cpu")

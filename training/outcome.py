@@ -1,5 +1,8 @@
 """Train the outcome model on cached latents: `python -m training.outcome --cache C --run R`.
 
+It learns from what the datasets say: points from rewards, the end from `done`, lost lives from the label `lives`. Where
+only some datasets say it, it is learned from those and judges dreams of all; what none of them says never happens.
+
 Ghosts, deaths and ends are rare, so they are drawn often and weigh less each time: the square root of what would undo
 the drawing, between a model that never expects them and one that always does.
 """
@@ -11,25 +14,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from neural_pacman.actions import NUM_ACTIONS
 from neural_pacman.outcome import OUTCOMES, OutcomeModel
 from training.cache import Cache
-from training.loop import Figures, LoopConfig, Trainer
+from training.command import command
+from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
 
 @dataclass
 class OutcomeTraining:
-    """Train the outcome model on cached latents of datasets that have rewards."""
+    """Train the outcome model on cached latents."""
 
     cache: Path
     """A finished cache of `python -m training.cache`."""
     run: Path
     """Folder of the run: checkpoint, TensorBoard curves, and `export/`, the trained part."""
-    size: str = "compact"
+    size: Size = "compact"
     """tiny, compact or full."""
     latent_noise: float = 0.15
     """Highest noise on what the model sees, which is dreamed when it is used."""
@@ -37,16 +41,25 @@ class OutcomeTraining:
 
 
 class OutcomeBatches:
-    """Draws states whose outcome is known; every kind of outcome makes an equal share of half of them."""
+    """Draws states with a next one, or an end; rare kinds of outcome are drawn more often than they come.
+
+    What is unknown of a state (its points, a lost life, the end) is marked, and nothing is learned from it.
+    """
 
     def __init__(self, cache: Cache, points: list[int], frames: int, batch_size: int) -> None:
         self.cache, self.frames, self.batch_size = cache, frames, batch_size
         states = np.arange(len(cache))
         self.has_next = states < cache.last
-        self.states = states[(self.has_next | (cache.dones == 1)) & ~np.isnan(cache.rewards)]
+        self.states = states[self.has_next | (cache.dones == 1)]
+        if not len(self.states):
+            raise ValueError(f"The cache {cache.folder} has no episode of more than one state.")
+        self.points_known = ~np.isnan(cache.rewards)
         self.classes = np.searchsorted(points, np.nan_to_num(cache.rewards)).astype(np.int64)
+        # Where nothing is said of the end, an episode that goes on has not ended; lives that nobody counts stay.
+        self.ends = np.where(self.has_next & (cache.dones < 0), 0, cache.dones)
+        self.life_lost = cache.life_lost if (cache.life_lost >= 0).any() else np.zeros_like(cache.life_lost)
         kinds = self.classes.copy()
-        kinds[cache.life_lost == 1] = len(points)
+        kinds[self.life_lost == 1] = len(points)
         kinds[cache.dones == 1] = len(points) + 1
         _, kind, counts = np.unique(kinds[self.states], return_inverse=True, return_counts=True)
         # Kinds by the square root of their number: rare ones often, the rarest (a handful of rows) not without end.
@@ -69,8 +82,9 @@ class OutcomeBatches:
             "actions": actions,
             "has_next": has_next.astype(np.float32),
             "points": self.classes[chosen],
-            "life_lost": self.cache.life_lost[chosen].astype(np.float32),
-            "end": self.cache.dones[chosen].astype(np.float32),
+            "points_known": self.points_known[chosen].astype(np.float32),
+            "life_lost": self.life_lost[chosen].astype(np.float32),
+            "end": self.ends[chosen].astype(np.float32),
             "weight": self.weight[chosen],
         }
 
@@ -92,53 +106,60 @@ class OutcomeLoss:
         actions = F.one_hot(batch["actions"], NUM_ACTIONS).float()
         logits = model(noisy(batch["latents"]).flatten(1, 2), actions, noisy(batch["next"]))
         weight, step = batch["weight"], batch["weight"] * batch["has_next"]
-        points = (step * F.cross_entropy(logits.points.float(), batch["points"], reduction="none")).sum() / step.sum()
-        losses = {"points": points}
-        for name, given, known in (
-            ("life_lost", logits.life_lost, step * (batch["life_lost"] >= 0)),
-            ("end", logits.end, weight * (batch["end"] >= 0)),
-        ):
-            entropy = F.binary_cross_entropy_with_logits(given.float(), batch[name].clamp(min=0), reduction="none")
-            losses[name] = (known * entropy).sum() / known.sum().clamp(min=1e-6)
+
+        def over(known: Tensor, entropy: Tensor) -> Tensor:
+            return (known * entropy).sum() / known.sum().clamp(min=1e-6)
+
+        def yes_or_no(name: str, given: Tensor) -> Tensor:
+            return F.binary_cross_entropy_with_logits(given.float(), batch[name].clamp(min=0), reduction="none")
+
+        points = F.cross_entropy(logits.points.float(), batch["points"], reduction="none")
+        losses = {
+            "points": over(step * batch["points_known"], points),
+            "life_lost": over(step * (batch["life_lost"] >= 0), yes_or_no("life_lost", logits.life_lost)),
+            "end": over(weight * (batch["end"] >= 0), yes_or_no("end", logits.end)),
+        }
         right = (logits.points.argmax(-1) == batch["points"]).float()
         scored = batch["has_next"] * (batch["points"] > 0)
         figures = {name: value.detach() for name, value in losses.items()}
-        return sum(losses.values(), torch.zeros_like(points)), {
+        return losses["points"] + losses["life_lost"] + losses["end"], {
             **figures,
             "scored_right": (right * scored).sum() / scored.sum().clamp(min=1),
         }
 
 
 def point_classes(cache: Cache) -> list[int]:
-    """The gains in one step that occur in the cache, with 0; ValueError when no dataset of it has rewards."""
-    known = cache.rewards[~np.isnan(cache.rewards)]
-    if not len(known):
-        raise ValueError(
-            f"No dataset of {cache.folder} has a reward column, so there is nothing to learn points from; add one that has "
-            "(its rewards label the rest)."
-        )
-    return sorted({0, *np.unique(known).astype(int).tolist()})
+    """The gains in one step that occur in the cache, with 0; ValueError when they are no whole numbers."""
+    gains = np.unique(cache.rewards[~np.isnan(cache.rewards)])
+    if (gains != gains.round()).any():
+        raise ValueError(f"The rewards in {cache.folder} are {gains[:8].tolist()}, ...; expected whole game points.")
+    return sorted({0, *gains.astype(int).tolist()})
+
+
+def unknown_outcomes(cache: Cache) -> list[str]:
+    """What no dataset of the cache says, in words; empty when each outcome is known somewhere."""
+    known = {
+        "the reward of a step (a dream brings no points)": ~np.isnan(cache.rewards),
+        "lives (none is lost)": cache.life_lost >= 0,
+        "the end (a dream has none)": cache.dones >= 0,
+    }
+    return [outcome for outcome, where in known.items() if not where.any()]
 
 
 def main(config: OutcomeTraining) -> None:
-    torch.manual_seed(config.loop.seed)
+    """Train to the end; nothing is done when that has happened."""
     cache = Cache(config.cache)
+    identity = cache.identity("outcome", config.size)
+    if finished(config.run, identity, config.loop):
+        return
+    if unknown := unknown_outcomes(cache):
+        tqdm.write(f"{config.run.name}: no dataset says {', '.join(unknown)}.")
+    torch.manual_seed(config.loop.seed)
     points = point_classes(cache)
     model = OutcomeModel(points=points, **OUTCOMES[config.size])
-
-    def export(module: nn.Module, folder: Path) -> None:
-        assert isinstance(module, OutcomeModel)
-        module.save_pretrained(folder)
-
-    identity = {
-        "stage": "outcome",
-        "size": config.size,
-        "autoencoder": cache.key["autoencoder"],
-        "dataset": cache.key["dataset"],
-    }
     batches = OutcomeBatches(cache, points, model.config.num_frames, config.loop.batch_size)
-    Trainer(config.run, model, OutcomeLoss(config), batches, config.loop, identity, export).train()
+    Trainer(config.run, model, OutcomeLoss(config), batches, config.loop, identity).train()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(OutcomeTraining))
+    command(main, OutcomeTraining)

@@ -6,17 +6,25 @@ frightened ghosts and the last life. Without labels they are an episode's start 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from neural_pacman.episodes import HISTORY, Episode
-from neural_pacman.seeds import KINDS, Start
+from neural_pacman.episodes import HISTORY, Episode, read_episodes
+from neural_pacman.seeds import KINDS, Start, write_seeds
+from training.cache import write_json
+
+SEEDS, HELD_OUT = "seeds.parquet", "held_out.json"
 
 AHEAD = 16
 """Steps after a seed in which no life may be lost: a dream should not end as it begins."""
 APART = 20
 """Screen px between two ghosts that both show."""
+MOST_HELD_OUT = 0.75
+"""Share of a single dataset's states beyond which they are too much to lose to seeds."""
 NORMAL, FRIGHTENED = 1, 2
 LABELS = ("lives", "ghost_state", "ghost_xy", "pellets_left")
 
@@ -52,21 +60,63 @@ def choose_seeds(
     Episodes that offer more kinds come first and then shorter ones, since what they hold is lost to training. All
     episodes that seeds come from must be held out of it. Raises ValueError when nothing fits.
     """
-    offers = [(episode, candidates(episode)) for episode in episodes]
-    offers = [offer for offer in offers if offer[1]]
-    most = max((len(kinds) for _, kinds in offers), default=0)
-    offers.sort(key=lambda offer: (len(offer[1]) < most - 1, len(offer[0])))
-    offers = offers[: min(most_episodes, max(int(most_share * len(offers)), 1))]
+    offers = []  # of each episode its length and its seeds; the rest of it need not stay in memory
+    for episode in episodes:
+        fits = candidates(episode)
+        if fits:
+            offers.append((len(episode), {kind: Start.at(episode, state, kind) for kind, state in fits.items()}))
     if not offers:
         raise ValueError(f"No episode is long enough for a seed; expected at least {HISTORY + AHEAD} states in one.")
+    most = max(len(kinds) for _, kinds in offers)
+    offers.sort(key=lambda offer: (len(offer[1]) < most - 1, offer[0]))
+    offers = offers[: min(most_episodes, max(int(most_share * len(offers)), 1))]
     starts = []
     for kind in KINDS:
-        offering = [(episode, kinds[kind]) for episode, kinds in offers if kind in kinds]
-        starts += [Start.at(episode, state, kind) for episode, state in offering[:per_kind]]
+        starts += [kinds[kind] for _, kinds in offers if kind in kinds][:per_kind]
     used = {start.episode for start in starts}
     # An episode held out for nothing would be a waste: it gives one seed of whatever it has.
-    for episode, kinds in offers:
-        if episode.number not in used:
-            kind, state = next(iter(kinds.items()))
-            starts.append(Start.at(episode, state, kind))
+    for _, kinds in offers:
+        start = next(iter(kinds.values()))
+        if start.episode not in used:
+            starts.append(start)
     return starts
+
+
+def hold_out(datasets: tuple[str, ...], wanted: tuple[int, ...], folder: Path) -> tuple[int, ...]:
+    """Choose and write a world's seeds, once; returns the episodes that no trainer may read.
+
+    The seeds come from the first dataset: from the episodes `wanted`, or where none are from those that
+    `choose_seeds` takes. A dataset that would lose most of its states to them is trained on as a whole, which is said.
+    Raises ValueError when nothing fits, an episode wanted is not there, or nothing would be left to train on.
+    """
+    seeds, chosen = folder / SEEDS, folder / HELD_OUT
+    wanted = tuple(sorted(set(wanted)))
+    if seeds.exists() and chosen.exists():
+        held_out = tuple(json.loads(chosen.read_text(encoding="utf-8")))
+        if wanted and held_out != wanted:
+            raise ValueError(
+                f"{folder} holds out {held_out}; now asked for {wanted}. Give another folder or delete it."
+            )
+        return held_out
+    states: dict[int, int] = {}
+
+    def episodes() -> Iterator[Episode]:
+        for episode in read_episodes(datasets[0]):
+            states[episode.number] = len(episode)
+            if not wanted or episode.number in wanted:
+                yield episode
+        if missing := set(wanted) - states.keys():
+            raise ValueError(f"{datasets[0]} has no episodes {sorted(missing)}; it has {sorted(states)}.")
+
+    starts = choose_seeds(episodes(), *(len(wanted), 1.0) if wanted else ())
+    held_out = wanted or tuple(sorted({start.episode for start in starts}))
+    share = sum(states[number] for number in held_out) / sum(states.values())
+    if wanted and share == 1 and len(datasets) == 1:
+        raise ValueError(f"Nothing is left of {datasets[0]} to train on beside the held-out episodes {held_out}.")
+    if not wanted and share > MOST_HELD_OUT and len(datasets) == 1:
+        tqdm.write(f"{datasets[0]} has too few episodes to hold one out: what seeds come from is trained on too.")
+        held_out = ()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_seeds(seeds, starts)
+    write_json(chosen, held_out)
+    return held_out
