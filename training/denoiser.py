@@ -40,9 +40,9 @@ class DenoiserTraining:
     """Highest noise level of the history; levels near zero are drawn most."""
     change_weight: float = 15.0
     """How much more a place counts that changes."""
-    rollout_from: float = 0.6
+    rollout_from: float = 0.3
     """Progress of the run, 0 to 1, from which the network's own frames enter the history."""
-    rollout_steps: int = 4
+    rollout_steps: int = 6
     """Most frames of the history that are the network's own."""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=30_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-2)
@@ -87,8 +87,8 @@ class DenoiserLoss:
         rollout = 0
         if progress >= config.rollout_from and following > 1:
             rollout = int(torch.randint(0, following, (1,), generator=generator))
-        latents = batch["latents"][:, following - 1 - rollout : HISTORY + following].float()
-        actions = torch.nn.functional.one_hot(batch["actions"][:, following - 1 - rollout :], NUM_ACTIONS).float()
+        latents = batch["latents"][:, : HISTORY + 1 + rollout].float()
+        actions = torch.nn.functional.one_hot(batch["actions"][:, : HISTORY + 1 + rollout], NUM_ACTIONS).float()
         level = config.history_noise * uniform(b) ** 2 * (uniform(b) < 0.7)
         # Noise of one level over the whole history, as a dream's own mistakes are in all of its frames.
         past = latents[:, : HISTORY + rollout]
