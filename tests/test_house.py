@@ -128,7 +128,6 @@ def test_the_readme_shows_files_that_are_there() -> None:
             assert (ROOT / ("neural_pacman" if nested else ".") / path).exists(), path
 
 
-@pytest.mark.skipif(not SHIPPED, reason="no world ships yet")
 def test_the_readmes_example_runs() -> None:
     (example,) = fenced("python")
     names: dict[str, object] = {}
