@@ -27,7 +27,8 @@ SHIPPED = sorted(folder.parent for folder in (ROOT / "neural_pacman" / "worlds")
 
 def fenced(language: str) -> list[str]:
     """The README's code blocks in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for named, text in blocks if named == language]
 
 
 def imported(module: Path) -> set[str]:
