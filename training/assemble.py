@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -19,7 +19,7 @@ from neural_pacman.outcome import OutcomeModel
 from neural_pacman.sampler import SHIFT, flow_scheduler
 from neural_pacman.world import WorldConfig, WorldModel
 from training.cache import file_hash, load_autoencoder
-from training.checkpoint import WEIGHTS, load_weights, read_state
+from training.checkpoint import WEIGHTS, check_stage, load_weights
 from training.command import command
 
 STORED = {"fp16": torch.float16, "fp32": torch.float32}
@@ -69,29 +69,13 @@ def load_parts(config: Assembly) -> tuple[FrameAutoencoder, Denoiser, OutcomeMod
     """
     autoencoder = load_autoencoder(config.autoencoder)
     code = file_hash(config.autoencoder / WEIGHTS)
-    size = _identity(config.denoiser, "denoiser", code)["size"]
-    _identity(config.outcome, "outcome", code)
+    size = check_stage(config.denoiser, "denoiser", code)["size"]
+    check_stage(config.outcome, "outcome", code)
     denoiser = Denoiser.from_config(Denoiser.load_config(config.denoiser))
     outcome = OutcomeModel.from_config(OutcomeModel.load_config(config.outcome))
     load_weights(denoiser, config.denoiser)
     load_weights(outcome, config.outcome)
     return autoencoder, denoiser, outcome, size
-
-
-def _identity(folder: Path, stage: str, autoencoder: str) -> dict[str, Any]:
-    """The identity of an exported part, checked to be of this stage and this autoencoder."""
-    state = read_state(folder)
-    if state is None:
-        raise FileNotFoundError(f"No trained {stage} at {folder}; expected the export/ folder of a run.")
-    identity = state["identity"]
-    if identity.get("stage") != stage:
-        raise ValueError(f"{folder} holds a trained {identity.get('stage')}; expected a trained {stage}.")
-    if identity["autoencoder"] != autoencoder:
-        raise ValueError(
-            f"The {stage} in {folder} was trained on latents of another autoencoder ({identity['autoencoder'][:12]}) "
-            f"than the given one ({autoencoder[:12]}); make the cache again and train it on that."
-        )
-    return identity
 
 
 def _summary(report: Path) -> dict[str, str]:

@@ -117,3 +117,19 @@ def _brief(error: Exception) -> str:
 
 def _checked(state: State) -> State:
     return {"step": int(state["step"]), "elapsed": float(state["elapsed"]), "identity": dict(state["identity"])}
+
+
+def check_stage(folder: Path, stage: str, autoencoder: str) -> dict[str, Any]:
+    """The identity of an exported part, checked to be of this stage and this autoencoder."""
+    state = read_state(folder)
+    if state is None:
+        raise FileNotFoundError(f"No trained {stage} at {folder}; expected the export/ folder of a run.")
+    identity = state["identity"]
+    if identity.get("stage") != stage:
+        raise ValueError(f"{folder} holds a trained {identity.get('stage')}; expected a trained {stage}.")
+    if identity["autoencoder"] != autoencoder:
+        raise ValueError(
+            f"The {stage} in {folder} was trained on latents of another autoencoder ({identity['autoencoder'][:12]}) "
+            f"than the given one ({autoencoder[:12]}); make the cache again and train it on that."
+        )
+    return identity

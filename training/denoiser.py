@@ -96,11 +96,10 @@ class DenoiserLoss:
 
         with torch.no_grad():
             for i in range(rollout):
-                true, noise = latents[:, HISTORY + i], normal(latents[:, 0])
-                sigma = _shifted(0.35 + 0.65 * uniform(b))
-                start = _mix(true, noise, sigma)
-                made = model(start, sigma, past[:, i : HISTORY + i].flatten(1, 2), actions[:, i : HISTORY + i], level)
-                past[:, HISTORY + i] = made.float()
+                window = slice(i, HISTORY + i)
+                past[:, HISTORY + i] = redream(
+                    model, past[:, window], actions[:, window], latents[:, HISTORY + i], level, generator
+                )
 
         history, target = past[:, rollout:], latents[:, HISTORY + rollout]
         noise = normal(target)
@@ -118,6 +117,19 @@ class DenoiserLoss:
             "moving": (moving * squared.detach()).sum() / moving.sum().clamp(min=1),
             "repeat_last": (moving * change.square()).sum() / moving.sum().clamp(min=1),
         }
+
+
+@torch.no_grad()
+def redream(
+    model: nn.Module, history: Tensor, actions: Tensor, following: Tensor, level: Tensor, generator: torch.Generator
+) -> Tensor:
+    """What the denoiser makes, in one pass, of the true next latent under heavy noise: its own style, the true course.
+
+    `history` is `[B, 32, 32, 16, 16]`, `actions` one-hot `[B, 32, 5]`, `following` `[B, 32, 16, 16]`, `level` `[B]`.
+    """
+    noise = torch.randn(following.shape, generator=generator).to(following.device)
+    sigma = _shifted(0.35 + 0.65 * torch.rand(len(following), generator=generator).to(following.device))
+    return model(_mix(following, noise, sigma), sigma, history.flatten(1, 2), actions, level).float()
 
 
 def _pooled_noise(shape: torch.Size, generator: torch.Generator, pool: int = 1 << 21) -> Tensor:

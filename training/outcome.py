@@ -4,7 +4,8 @@ It learns from what the datasets say: points from rewards, the end from `done`, 
 only some datasets say it, it is learned from those and judges dreams of all; what none of them says never happens.
 
 Ghosts, deaths and ends are rare, so they are drawn often and weigh less each time: the square root of what would undo
-the drawing, between a model that never expects them and one that always does.
+the drawing, between a model that never expects them and one that always does. It is used on dreams, which look a little
+other than the game: given the trained denoiser, half of the next latents are its dreams of them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,18 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from neural_pacman.actions import NUM_ACTIONS
+from neural_pacman.denoiser import Denoiser
+from neural_pacman.devices import resolve_device
+from neural_pacman.episodes import HISTORY
 from neural_pacman.outcome import OUTCOMES, OutcomeModel
 from training.cache import Cache
+from training.checkpoint import check_stage, load_weights
 from training.command import command
+from training.denoiser import redream
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
+
+TOLD_NOISE = 0.1
+"""Noise level that the denoiser is told the history has, when its dreams are judged."""
 
 
 @dataclass
@@ -35,6 +44,8 @@ class OutcomeTraining:
     """Folder of the run: checkpoint, TensorBoard curves, and `export/`, the trained part."""
     size: Size = "compact"
     """tiny, compact or full."""
+    denoiser: Path | None = None
+    """The trained denoiser's `export/` folder: half of the next latents are then its dreams of them."""
     latent_noise: float = 0.15
     """Highest noise on what the model sees, which is dreamed when it is used."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, batch_size=128, learning_rate=2e-3))
@@ -92,8 +103,8 @@ class OutcomeBatches:
 class OutcomeLoss:
     """Cross-entropy of points, lost lives and ends, each where it is known."""
 
-    def __init__(self, config: OutcomeTraining) -> None:
-        self.config = config
+    def __init__(self, config: OutcomeTraining, denoiser: Denoiser | None = None) -> None:
+        self.config, self.denoiser = config, denoiser
 
     def __call__(
         self, model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator, progress: float
@@ -104,7 +115,15 @@ class OutcomeLoss:
             return latents.float() + noise.to(latents.device)
 
         actions = F.one_hot(batch["actions"], NUM_ACTIONS).float()
-        logits = model(noisy(batch["latents"]).flatten(1, 2), actions, noisy(batch["next"]))
+        following = batch["next"].float()
+        if self.denoiser is not None:
+            dreamed = torch.rand(len(following), generator=generator).to(following.device) < 0.5
+            level = torch.full_like(following[:, 0, 0, 0], TOLD_NOISE)
+            dream = redream(self.denoiser, batch["latents"].float(), actions, following, level, generator)
+            following = torch.where(dreamed[:, None, None, None], dream, following)
+        assert isinstance(model, OutcomeModel)
+        seen = batch["latents"][:, -model.num_frames :]
+        logits = model(noisy(seen).flatten(1, 2), actions, noisy(following))
         weight, step = batch["weight"], batch["weight"] * batch["has_next"]
 
         def over(known: Tensor, entropy: Tensor) -> Tensor:
@@ -126,6 +145,14 @@ class OutcomeLoss:
             **figures,
             "scored_right": (right * scored).sum() / scored.sum().clamp(min=1),
         }
+
+
+def load_denoiser(folder: Path, cache: Cache) -> Denoiser:
+    """A trained denoiser, frozen; ValueError when it was not trained on this cache's latents."""
+    check_stage(folder, "denoiser", str(cache.key["autoencoder"]))
+    model = Denoiser.from_config(Denoiser.load_config(folder))
+    load_weights(model, folder)
+    return model.eval().requires_grad_(False)
 
 
 def point_classes(cache: Cache) -> list[int]:
@@ -157,8 +184,11 @@ def main(config: OutcomeTraining) -> None:
     torch.manual_seed(config.loop.seed)
     points = point_classes(cache)
     model = OutcomeModel(points=points, **OUTCOMES[config.size])
-    batches = OutcomeBatches(cache, points, model.config.num_frames, config.loop.batch_size)
-    Trainer(config.run, model, OutcomeLoss(config), batches, config.loop, identity).train()
+    denoiser, frames = None, model.num_frames
+    if config.denoiser:
+        denoiser, frames = load_denoiser(config.denoiser, cache).to(resolve_device(config.loop.device)), HISTORY
+    batches = OutcomeBatches(cache, points, frames, config.loop.batch_size)
+    Trainer(config.run, model, OutcomeLoss(config, denoiser), batches, config.loop, identity).train()
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def make_plan(config: WorldTraining) -> Plan:
         AutoencoderTraining(config.dataset, trained, config.size, frames_in_memory=config.frames_in_memory),
         CacheBuilding(config.dataset, trained / EXPORT, cache, precision=config.precision, device=config.device),
         DenoiserTraining(cache, run / "denoiser", config.size),
-        OutcomeTraining(cache, run / "outcome", config.size),
+        OutcomeTraining(cache, run / "outcome", config.size, denoiser=run / "denoiser" / EXPORT),
     )
     for stage in (plan.autoencoder, plan.denoiser, plan.outcome):
         stage.loop = replace(
