@@ -2,7 +2,8 @@
 
 Two small convolutional trunks over latents. One compares the dreamed latent with the frames before it and reads points
 and lost lives; the other sees history and actions alone, because the frame after an end is never drawn: nothing that
-the dream shows there means anything.
+the dream shows there means anything. An episode ends when Pac-Man is caught in his last life or the maze is cleared;
+put together from these, it is learned from every lost life of a recording, where ends alone are too few.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from neural_pacman.actions import NUM_ACTIONS
 from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE
@@ -24,6 +26,9 @@ POINTS = (0, 10, 50, 100, 200, 400, 800, 1600)
 RARE = -4.0
 """Where the logits of a lost life and of the end begin: both come about once in a hundred steps."""
 
+ALMOST_SURE = 1 - 1e-6
+"""Highest probability whose complement still has a logarithm."""
+
 OUTCOMES: dict[str, dict[str, Any]] = {
     "tiny": {"width": 8, "end_width": 8, "num_blocks": 1},
     "compact": {"width": 48, "end_width": 24, "num_blocks": 2},
@@ -32,11 +37,13 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 
 
 class OutcomeLogits(NamedTuple):
-    """Unnormalised predictions for a batch: `points [B, P]` (softmax), `life_lost [B]` and `end [B]` (sigmoid)."""
+    """Unnormalised predictions for a batch: `points [B, P]` (softmax), and `life_lost`, `end` and `caught`, `[B]` each
+    (sigmoid). Pac-Man is `caught` where a life will be lost as far as the history tells, the last one included."""
 
     points: Tensor
     life_lost: Tensor
     end: Tensor
+    caught: Tensor
 
 
 class OutcomeModel(ModelMixin, ConfigMixin):
@@ -62,9 +69,9 @@ class OutcomeModel(ModelMixin, ConfigMixin):
         self.num_frames = num_frames
         frames, actions = num_frames * LATENT_CHANNELS, num_frames * NUM_ACTIONS
         self.step = _Trunk(frames + LATENT_CHANNELS, actions, width, num_blocks, num_outputs=len(points) + 1)
-        self.ending = _Trunk(frames, actions, end_width, num_blocks, num_outputs=1)
-        for trunk in (self.step, self.ending):
-            nn.init.constant_(trunk.head.bias[-1:], RARE)
+        self.ending = _Trunk(frames, actions, end_width, num_blocks, num_outputs=3)
+        nn.init.constant_(self.step.head.bias[-1:], RARE)
+        nn.init.constant_(self.ending.head.bias[::2], RARE)  # caught, cleared; between them the last life
 
     def forward(self, history: Tensor, actions: Tensor, next_latent: Tensor) -> OutcomeLogits:
         """`history` folded `[B, 1024, 16, 16]`, `actions` one-hot `[B, 32, 5]`, `next_latent [B, 32, 16, 16]`."""
@@ -73,7 +80,11 @@ class OutcomeModel(ModelMixin, ConfigMixin):
         # The change is what eats pellets; given as such, no layer has to find it in two large, nearly equal inputs.
         change = next_latent - frames[:, -LATENT_CHANNELS:]
         step = self.step(torch.cat([frames, change], dim=1), newest)
-        return OutcomeLogits(points=step[:, :-1], life_lost=step[:, -1], end=self.ending(frames, newest)[:, 0])
+        caught, last_life, cleared = self.ending(frames, newest).float().unbind(1)
+        beaten = (logsigmoid(caught) + logsigmoid(last_life)).exp()
+        goes_on = torch.log1p(-beaten.clamp(max=ALMOST_SURE)) + logsigmoid(-cleared)
+        end = torch.log(-torch.expm1(goes_on)) - goes_on
+        return OutcomeLogits(points=step[:, :-1], life_lost=step[:, -1], end=end, caught=caught)
 
 
 class _Trunk(nn.Module):

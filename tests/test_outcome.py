@@ -49,6 +49,23 @@ def test_the_newest_frame_and_action_matter_and_old_ones_do_not() -> None:
     assert not any(torch.allclose(a, b) for a, b in zip(before, model(history, steered, next_latent), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("caught", "last_life", "cleared", "ends"),
+    [(9, 9, -9, True), (9, -9, -9, False), (-9, 9, -9, False), (-9, -9, 9, True), (90, 90, 90, True)],
+)
+def test_an_episode_ends_when_pacman_is_caught_in_his_last_life_or_the_maze_is_cleared(
+    caught: float, last_life: float, cleared: float, ends: bool
+) -> None:
+    model = OutcomeModel(**OUTCOMES["tiny"])
+    torch.nn.init.zeros_(model.ending.head.weight)
+    model.ending.head.bias.data = torch.tensor([caught, last_life, cleared], dtype=torch.float32)
+    logits = model(*inputs())
+    assert torch.equal(logits.caught, torch.full((2,), float(caught)))
+    assert logits.end.isfinite().all() and ((logits.end > 5) if ends else (logits.end < -5)).all()
+    logits.end.sum().backward()
+    assert model.ending.head.bias.grad.isfinite().all()
+
+
 def test_an_untrained_model_does_not_end_every_dream() -> None:
     logits = OutcomeModel(**OUTCOMES["tiny"]).eval()(*inputs(batch=8))
     assert (logits.end < 0).all() and (logits.life_lost < 0).all()

@@ -27,13 +27,24 @@ from torch import Tensor, nn
 
 from neural_pacman.actions import Action
 from neural_pacman.autoencoder import FrameAutoencoder
-from neural_pacman.denoiser import DENOISERS, Denoiser
+from neural_pacman.denoiser import DENOISERS, Denoiser, unfold
 from neural_pacman.episodes import HISTORY, read_episodes
 from neural_pacman.outcome import OutcomeModel
 from training import autoencoder, denoiser, outcome
 from training.assemble import Assembly, assemble, load_parts
 from training.autoencoder import AutoencoderTraining
-from training.cache import EPISODES, FRAME_BYTES, FRAME_SHAPE, KEY, LATENTS, Cache, CacheBuilding, build_cache
+from training.cache import (
+    EPISODES,
+    FRAME_BYTES,
+    FRAME_SHAPE,
+    KEY,
+    LATENTS,
+    Cache,
+    CacheBuilding,
+    build_cache,
+    encoder_hash,
+    load_autoencoder,
+)
 from training.checkpoint import CHECKPOINT, EXPORT, STAGE, UNFINISHED, WEIGHTS, read_checkpoint, read_state
 from training.command import command
 from training.denoiser import DenoiserLoss, DenoiserTraining, WindowBatches
@@ -72,7 +83,7 @@ def stages(dataset: Path, root: Path, base: Path | None = None) -> Stages:
     return Stages(
         AutoencoderTraining(data, root / "autoencoder", "tiny", frames_in_memory=24, crop=64, loop=loop()),
         CacheBuilding(data, base / "autoencoder" / EXPORT, root / "cache", precision="fp32", device="cpu"),
-        DenoiserTraining(base / "cache", root / "denoiser", "tiny", rollout_steps=2, loop=loop()),
+        DenoiserTraining(base / "cache", root / "denoiser", "tiny", chain=3, loop=loop()),
         OutcomeTraining(base / "cache", root / "outcome", "tiny", loop=loop()),
     )
 
@@ -266,7 +277,7 @@ def test_a_run_goes_on_from_its_weights_alone(whole: Path, tmp_path: Path) -> No
 
 def new_trainer(settings: DenoiserTraining) -> Trainer:
     cache = Cache(settings.cache)
-    batches = WindowBatches(cache, settings.loop.batch_size, 1 + settings.rollout_steps, settings.short_share)
+    batches = WindowBatches(cache, settings.loop.batch_size, settings.chain, settings.short_share)
     model = Denoiser(**DENOISERS[settings.size])
     identity = cache.identity("denoiser", settings.size)
     return Trainer(settings.run, model, DenoiserLoss(settings), batches, settings.loop, identity)
@@ -411,27 +422,38 @@ class Probe(nn.Module):
 
 
 def test_history_is_noisy_from_the_start_and_the_level_is_told(counted: Cache, tmp_path: Path) -> None:
-    config = DenoiserTraining(tmp_path, tmp_path, history_noise=0.5, rollout_steps=2, rollout_from=0.6)
+    config = DenoiserTraining(tmp_path, tmp_path, history_noise=0.5, blind_share=0.5, own_from=0.6)
     batch = {
         name: torch.from_numpy(values)
         for name, values in WindowBatches(counted, 64, 3, 0.0)(np.random.default_rng(0)).items()
     }
     probe = Probe()
     DenoiserLoss(config)(probe, batch, torch.Generator().manual_seed(0), 0.0)
-    ((_, sigma, history, actions, level),) = probe.given
-    clean = batch["latents"][:, :HISTORY].float().flatten(1, 2)
-    noise = (history - clean).flatten(1).std(1)
-    torch.testing.assert_close(noise, level, atol=0.01, rtol=0)
-    assert level.min() == 0 and 0.2 < level.max() <= 0.5 and sigma.max() <= 1
-    assert actions.argmax(-1).tolist() == batch["actions"][:, :HISTORY].tolist()
-    # Late in the run the newest frames of some histories are the network's own: here, repeated ones.
-    passes = set()
-    few = {name: values[:2] for name, values in batch.items()}
-    for seed in range(8):
+    assert len(probe.given) == 3  # every step of a chain is learned from
+    for i, (_, sigma, history, actions, level) in enumerate(probe.given):
+        clean = batch["latents"][:, i : HISTORY + i].float().flatten(1, 2)
+        noise = (history - clean).flatten(1).std(1)
+        torch.testing.assert_close(noise, level, atol=0.01, rtol=0)
+        assert level.min() == 0 and 0.2 < level.max() <= 0.5 and sigma.max() == 1 and sigma.min() > 0.5
+        assert actions.argmax(-1).tolist() == batch["actions"][:, i : HISTORY + i].tolist()
+
+
+def test_late_in_a_run_a_chain_sees_its_own_steps(counted: Cache, tmp_path: Path) -> None:
+    """The probe repeats the last frame, so what it made of step 1 is step 0's frame again."""
+    config = DenoiserTraining(tmp_path, tmp_path, history_noise=0.0, blind_share=0.5, own_from=0.6)
+    batch = {
+        name: torch.from_numpy(values)
+        for name, values in WindowBatches(counted, 64, 2, 0.0)(np.random.default_rng(0)).items()
+    }
+    probe = Probe()
+    for progress, share in ((0.5, 0.0), (0.7, 0.5)):
         probe.given.clear()
-        DenoiserLoss(config)(probe, few, torch.Generator().manual_seed(seed), 0.7)
-        passes.add(len(probe.given))
-    assert passes == {1, 2, 3}
+        DenoiserLoss(config)(probe, batch, torch.Generator().manual_seed(0), progress)
+        (_, sigma, before, _, _), (_, _, after, _, _) = probe.given
+        own = (unfold(after)[:, -1] == unfold(before)[:, -1]).flatten(1).all(1)
+        assert torch.equal(own, (sigma < 1) & (share > 0))  # a mean, made of noise alone, is never taken for a frame
+        real = unfold(after)[~own, -1]
+        assert torch.equal(real, batch["latents"][~own, HISTORY].float())
 
 
 # --- outcomes
@@ -450,6 +472,7 @@ def test_only_what_is_known_of_an_outcome_is_learned(tmp_path: Path) -> None:
     known = (states >= 3) & (states < 63)
     assert set(states) <= {*range(2), *range(3, 63), *range(63, 69)}
     assert (batch["points_known"] == known).all() and ((batch["life_lost"] >= 0) == known).all()
+    assert ((batch["caught"] >= 0) == (known & (states != 62))).all()  # an end may be a cleared maze
     assert (batch["end"] == (states == 62)).all()  # wherever an episode goes on, it has not ended
     # What is unknown does not count: another class there leaves the loss as it is.
     loss = OutcomeLoss(OutcomeTraining(tmp_path, tmp_path, latent_noise=0.0))
@@ -532,11 +555,29 @@ def test_a_damaged_stage_file_is_one_clear_error(whole: Path, tmp_path: Path) ->
         outcome.main(OutcomeTraining(whole / "cache", tmp_path / "run", "tiny", loop=loop()))
 
 
+def test_a_decoder_trained_further_keeps_the_latents(whole: Path, sample: Path, tmp_path: Path) -> None:
+    base = whole / "autoencoder" / EXPORT
+    settings = replace(stages(sample, tmp_path).autoencoder, train="decoder")
+    with pytest.raises(ValueError, match="keeps an encoder, and none is given"):
+        autoencoder.main(settings)
+    autoencoder.main(replace(settings, loop=loop(init=base)))
+    further = settings.run / EXPORT
+    assert encoder_hash(further) == encoder_hash(base)
+    old, new = load_autoencoder(base), load_autoencoder(further)
+    frames = torch.rand(1, 3, 512, 512) * 2 - 1
+    latents = old.encode(frames)
+    assert torch.equal(new.encode(frames), latents)
+    assert not torch.equal(new.decode(latents), old.decode(latents))
+
+
 def test_a_cache_of_another_autoencoder_or_dataset_is_refused(whole: Path, sample: Path, tmp_path: Path) -> None:
     settings = replace(stages(sample, whole).cache)
     retrained = tmp_path / EXPORT
     shutil.copytree(whole / "autoencoder" / EXPORT, retrained)
     weights = load_file(retrained / WEIGHTS)
+    trained_on = {name: t + 1e-3 * name.startswith("decoder.") for name, t in weights.items()}
+    save_file(trained_on, retrained / WEIGHTS)
+    assert build_cache(replace(settings, autoencoder=retrained)).key["complete"]  # the decoder makes no latents
     save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, retrained / WEIGHTS)
     for other in (
         replace(settings, autoencoder=retrained),

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from neural_pacman.actions import one_hot
-from neural_pacman.autoencoder import AUTOENCODERS
+from neural_pacman.autoencoder import AUTOENCODERS, DEAD_ZONE, FrameAutoencoder
 from neural_pacman.denoiser import fold
 from neural_pacman.world import WorldModel, known_worlds
 from neural_pacman.world_folder import NEEDED, SHIPPED, WEIGHTS, find_world, hashes, sha256
@@ -399,3 +400,19 @@ def test_presets_share_their_names() -> None:
     for size in AUTOENCODERS:
         with torch.device("meta"):
             assert WorldModel.create(size).config.size == size
+
+
+def test_what_hardly_differs_from_the_background_is_the_background() -> None:
+    """The small network's faint glow is dropped; what stands clear of it is shown, less the zone that it clears."""
+    torch.manual_seed(0)
+    background = np.full((512, 512, 3), 100, np.uint8)
+    model = FrameAutoencoder.create("tiny", background)
+    latents = torch.randn(1, 32, 16, 16)
+    raw = F.pixel_shuffle(model.decode_folded(latents), model.pixel_unshuffle)
+    assert model.background is not None
+    shown = model.decode(latents) - model.background
+    faint = raw.abs() <= DEAD_ZONE
+    assert 0.01 < faint.float().mean() < 0.99
+    assert not shown[faint].any()
+    room = (raw + model.background).abs() < 1  # not clamped
+    torch.testing.assert_close(shown[~faint & room], (raw - DEAD_ZONE * raw.sign())[~faint & room], atol=1e-5, rtol=0)

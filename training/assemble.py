@@ -18,8 +18,8 @@ from neural_pacman.denoiser import Denoiser
 from neural_pacman.outcome import OutcomeModel
 from neural_pacman.sampler import SHIFT, flow_scheduler
 from neural_pacman.world import WorldConfig, WorldModel
-from training.cache import file_hash, load_autoencoder
-from training.checkpoint import WEIGHTS, check_stage, load_weights
+from training.cache import encoder_hash, load_autoencoder
+from training.checkpoint import check_stage, load_weights
 from training.command import command
 
 STORED = {"fp16": torch.float16, "fp32": torch.float32}
@@ -68,7 +68,7 @@ def load_parts(config: Assembly) -> tuple[FrameAutoencoder, Denoiser, OutcomeMod
     together.
     """
     autoencoder = load_autoencoder(config.autoencoder)
-    code = file_hash(config.autoencoder / WEIGHTS)
+    code = encoder_hash(config.autoencoder)
     size = check_stage(config.denoiser, "denoiser", code)["size"]
     check_stage(config.outcome, "outcome", code)
     denoiser = Denoiser.from_config(Denoiser.load_config(config.denoiser))

@@ -10,18 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderDC
 from PIL import Image
 from torch import Tensor, nn
 
-from neural_pacman.autoencoder import AUTOENCODERS, COMPRESSION, FrameAutoencoder
+from neural_pacman.autoencoder import AUTOENCODERS, COMPRESSION, DEAD_ZONE, FrameAutoencoder
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
 from training.command import command
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 from training.progress import progress_bar
+
+BACKGROUND = "background.png"
+"""The picture in a trained autoencoder's folder whose difference it codes."""
 
 
 @dataclass
@@ -46,6 +52,8 @@ class AutoencoderTraining:
     """Noise added to the latents while training, in their standard deviations."""
     latent_penalty: float = 1e-5
     """Weight of the latents' mean square, which keeps their scale from drifting."""
+    train: Literal["all", "decoder"] = "all"
+    """all, or the decoder alone: the latents, their caches and the denoisers made for them then stay valid."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8000, batch_size=32, learning_rate=1.5e-3))
 
 
@@ -78,11 +86,23 @@ def median_frame(frames: np.ndarray, count: int = 301) -> np.ndarray:
     return np.stack([np.median(spread[:, row], axis=0) for row in range(spread.shape[1])]).astype(np.uint8)
 
 
-class CropBatches:
-    """Draws crops: of three places in a frame, the one that differs most from the background."""
+def read_background(folder: Path) -> np.ndarray | None:
+    """The background of the trained autoencoder in a folder, uint8 `[512, 512, 3]`, if it has one."""
+    picture = folder / BACKGROUND
+    return np.array(Image.open(picture).convert("RGB")) if picture.exists() else None
 
-    def __init__(self, frames: np.ndarray, background: np.ndarray | None, crop: int, batch_size: int) -> None:
-        self.frames, self.crop, self.batch_size = frames, crop, batch_size
+
+class CropBatches:
+    """Draws crops: of three places in a frame, the one that differs most from the background.
+
+    A batch is the difference from the background, folded as the network sees it but with channels last: int16
+    `[N, crop / fold, crop / fold, 3 * fold * fold]`.
+    """
+
+    def __init__(
+        self, frames: np.ndarray, background: np.ndarray | None, crop: int, batch_size: int, fold: int
+    ) -> None:
+        self.frames, self.crop, self.batch_size, self.fold = frames, crop, batch_size, fold
         self.background = np.zeros(frames.shape[1:], np.uint8) if background is None else background
 
     def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -97,7 +117,9 @@ class CropBatches:
                 content = int(np.count_nonzero(difference[::3, ::3]))
                 if content > richest:
                     richest, crops[i] = content, difference
-        return {"difference": crops}
+        n, side, fold = self.batch_size, self.crop // self.fold, self.fold
+        folded = crops.reshape(n, side, fold, side, fold, 3).transpose(0, 1, 3, 5, 2, 4)
+        return {"difference": folded.reshape(n, side, side, -1)}
 
 
 class AutoencoderLoss:
@@ -110,16 +132,27 @@ class AutoencoderLoss:
         self, model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator, progress: float
     ) -> tuple[Tensor, Figures]:
         assert isinstance(model, FrameAutoencoder)
-        target = batch["difference"].movedim(-1, 1).float() / 127.5
-        latents = model.encode_difference(target).float()
+        target = batch["difference"].float() / 127.5
+        with torch.set_grad_enabled(self.config.train == "all"):
+            latents = model.encode_folded(target.movedim(-1, 1)).float()
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         noisy = latents + self.config.latent_noise * latents.detach().std() * noise
-        error = model.decode_difference(noisy) - target
-        weight = 1 + self.config.active_weight * (target.abs().amax(1, keepdim=True) > 0.05).float()
+        shown = model.decode_folded(noisy).movedim(1, -1).float()
+        error = shown - target
+        if model.background is not None:
+            # What differs is asked to stand clear of the dead zone; where nothing does, anything within it is right.
+            shown = F.softshrink(shown, DEAD_ZONE)
+            differs = target.abs() > DEAD_ZONE / 2
+            error = torch.where(differs, error - DEAD_ZONE * target.sign(), shown - target)
+        # The strongest of a pixel's colours; what is shown and should not be counts like what should be and is not.
+        strongest = torch.maximum(target.abs(), shown.detach().abs()).unflatten(-1, (3, -1)).amax(-2, keepdim=True)
+        weight = 1 + self.config.active_weight * (strongest > 0.05).float()
         weight = weight / weight.mean()
-        squared = (weight * error.square()).mean()
-        loss = squared + 0.1 * (weight * error.abs()).mean() + self.config.latent_penalty * latents.square().mean()
-        mse = error.detach().square().mean() / 4  # of frames on a scale of 0 to 1
+        squares = error.square()
+        squared = (weight * squares.unflatten(-1, (3, -1))).mean()
+        absolute = (weight * error.abs().unflatten(-1, (3, -1))).mean()
+        loss = squared + 0.1 * absolute + self.config.latent_penalty * latents.square().mean()
+        mse = squares.detach().mean() / 4  # of frames on a scale of 0 to 1
         return loss, {"psnr": -10 * torch.log10(mse), "latent_std": latents.detach().std()}
 
 
@@ -133,7 +166,13 @@ def set_scaling_factor(model: FrameAutoencoder, frames: np.ndarray) -> None:
 
 
 def main(config: AutoencoderTraining) -> None:
-    """Train to the end; nothing is read when that has been done."""
+    """Train to the end; nothing is read when that has been done.
+
+    Raises ValueError for a decoder to be trained without an encoder to keep.
+    """
+    kept = config.loop.init if config.train == "decoder" else None
+    if config.train == "decoder" and kept is None:
+        raise ValueError("--train decoder keeps an encoder, and none is given; say which with --loop.init.")
     identity = {
         "stage": "autoencoder",
         "size": config.size,
@@ -144,15 +183,20 @@ def main(config: AutoencoderTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
-    background = None if AUTOENCODERS[config.size].pixel_unshuffle == 1 else median_frame(frames)
+    if kept:
+        background = read_background(kept)
+    else:
+        background = None if AUTOENCODERS[config.size].pixel_unshuffle == 1 else median_frame(frames)
     model = FrameAutoencoder.create(config.size, background)
+    if kept:
+        model.dc.encoder.requires_grad_(False)
+        model.scaling_factor = float(AutoencoderDC.load_config(kept)["scaling_factor"])
     shown = frames[np.linspace(0, len(frames) - 1, 24).astype(int)]
 
     @torch.no_grad()
     def sample(module: nn.Module) -> dict[str, np.ndarray]:
         assert isinstance(module, FrameAutoencoder)
         given = to_tensor(shown[::12]).to(next(module.parameters()).device)
-        module.scaling_factor = 1.0
         seen = to_images(module.decode(module.encode(given)))
         return {
             "real above reconstruction": np.concatenate([np.concatenate(list(f), 1) for f in (shown[::12], seen)], 0)
@@ -160,12 +204,13 @@ def main(config: AutoencoderTraining) -> None:
 
     def export(module: nn.Module, folder: Path) -> None:
         assert isinstance(module, FrameAutoencoder)
-        set_scaling_factor(module, shown)
+        if not kept:
+            set_scaling_factor(module, shown)
         module.save(folder)
         if background is not None:
-            Image.fromarray(background).save(folder / "background.png")
+            Image.fromarray(background).save(folder / BACKGROUND)
 
-    batches = CropBatches(frames, background, config.crop, config.loop.batch_size)
+    batches = CropBatches(frames, background, config.crop, config.loop.batch_size, model.pixel_unshuffle)
     Trainer(config.run, model, AutoencoderLoss(config), batches, config.loop, identity, export, sample).train()
 
 

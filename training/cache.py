@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
+from safetensors.torch import load_file
 
 from neural_pacman.actions import Action
 from neural_pacman.autoencoder import AUTOENCODERS, LATENT_CHANNELS, LATENT_SIZE, FrameAutoencoder
 from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY, Episode, parquet_files
 from neural_pacman.frames import to_tensor
-from training.autoencoder import episodes_of
+from training.autoencoder import BACKGROUND, episodes_of, read_background
 from training.checkpoint import WEIGHTS, read_state
 from training.command import command
 from training.loop import Precision, auto_precision
@@ -64,8 +64,7 @@ def load_autoencoder(folder: Path) -> FrameAutoencoder:
         )
     if state["identity"].get("stage") != "autoencoder":
         raise ValueError(f"{folder} holds a trained {state['identity'].get('stage')}; expected a trained autoencoder.")
-    picture = folder / "background.png"
-    background = np.array(Image.open(picture).convert("RGB")) if picture.exists() else None
+    background = read_background(folder)
     model = FrameAutoencoder.load(folder, AUTOENCODERS[state["identity"]["size"]].pixel_unshuffle, background)
     return model.eval().requires_grad_(False)
 
@@ -88,7 +87,7 @@ def build_cache(config: CacheBuilding) -> Cache:
     key = {
         "dataset": list(config.dataset),
         "held_out": sorted(config.held_out),
-        "autoencoder": file_hash(config.autoencoder / WEIGHTS),
+        "autoencoder": encoder_hash(config.autoencoder),
         "scaling_factor": model.scaling_factor,
         "format": None,
     }
@@ -150,10 +149,17 @@ def count_rows(datasets: tuple[str, ...], held_out: tuple[int, ...] = ()) -> int
     return rows
 
 
-def file_hash(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def encoder_hash(autoencoder: Path) -> str:
+    """Hexadecimal SHA-256 of what a trained autoencoder makes latents with; a decoder trained further leaves it be."""
+    digest = hashlib.sha256()
+    weights = load_file(autoencoder / WEIGHTS)
+    for name in sorted(weights):
+        if name.startswith("encoder."):
+            digest.update(name.encode() + weights[name].numpy().tobytes())
+    background = autoencoder / BACKGROUND
+    if background.exists():
+        digest.update(background.read_bytes())
+    return digest.hexdigest()
 
 
 def write_json(path: Path, value: object) -> None:

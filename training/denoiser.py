@@ -1,9 +1,10 @@
 """Train the denoiser on cached latents: `python -m training.denoiser --cache C --run R`.
 
 Rectified flow with x-prediction. Three habits keep a dream from fading: places that change weigh more, the history is
-corrupted by noise whose level the network is told (Valevski et al. 2024, GameNGen), and in the last part of the run
-some of the history is what the network itself made of it. Such a frame starts from the true next latent under heavy
-noise, so that it stays close to the recording's own ghosts while it carries the network's own mistakes.
+corrupted by noise whose level the network is told (Valevski et al. 2024, GameNGen), and examples are chains of several
+steps, of which the later ones see what the network made of the earlier ones. Such a frame starts from the true next
+latent under heavy noise, so that it stays close to the recording's own ghosts while it carries the network's own
+mistakes; as every pass is learned from as well, these mistakes cost nothing to make.
 """
 
 from __future__ import annotations
@@ -38,28 +39,47 @@ class DenoiserTraining:
     """Share of windows whose history is cut short and padded."""
     history_noise: float = 0.5
     """Highest noise level of the history; levels near zero are drawn most."""
+    event_share: float = 0.15
+    """Share of windows drawn among those in which a life is lost, a power pellet or a ghost is eaten, half and half."""
     change_weight: float = 15.0
     """How much more a place counts that changes."""
-    rollout_from: float = 0.3
-    """Progress of the run, 0 to 1, from which the network's own frames enter the history."""
-    rollout_steps: int = 6
-    """Most frames of the history that are the network's own."""
+    chain: int = 6
+    """Steps in a row that each example learns from, one after another."""
+    own_from: float = 0.2
+    """Progress of the run, 0 to 1, from which a chain's later steps see what the network made of the earlier ones."""
+    blind_share: float = 0.3
+    """Share of steps that start from noise alone."""
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=30_000, batch_size=64, learning_rate=1e-3, weight_decay=1e-2)
+        default_factory=lambda: LoopConfig(steps=30_000, batch_size=12, learning_rate=2e-3, weight_decay=1e-2)
     )
 
 
-class WindowBatches:
-    """Draws windows evenly over all states that have a next one."""
+LOWEST = 0.25
+"""Lowest noise level to learn from, evenly counted: below it the answer shows, and no dream of up to 4 steps goes."""
 
-    def __init__(self, cache: Cache, batch_size: int, following: int, short_share: float) -> None:
+
+class WindowBatches:
+    """Draws windows evenly over all states that have `following` next ones, and some more of the rare events.
+
+    `event_share` of them hold a lost life or at least 100 points in what follows, half and half while there are both.
+    """
+
+    def __init__(
+        self, cache: Cache, batch_size: int, following: int, short_share: float, event_share: float = 0.0
+    ) -> None:
         self.cache, self.batch_size, self.following, self.short_share = cache, batch_size, following, short_share
         self.ends = np.flatnonzero(np.arange(len(cache)) + following <= cache.last)
         if not len(self.ends):
             raise ValueError(f"The cache {cache.folder} has no episode of more than {following} states.")
+        steps = self.ends[:, None] + np.arange(following)  # the states that the steps lead out of
+        events = [(happened[steps]).any(1) for happened in (cache.life_lost == 1, cache.rewards >= 100)]
+        self.events = [self.ends[among] for among in events if among.any()]
+        self.event_share = event_share if self.events else 0.0
 
     def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         ends = rng.choice(self.ends, self.batch_size)
+        for i in np.flatnonzero(rng.random(self.batch_size) < self.event_share):
+            ends[i] = rng.choice(self.events[rng.integers(len(self.events))])
         short = rng.random(self.batch_size) < self.short_share
         shown = np.where(short, rng.integers(1, HISTORY, self.batch_size), HISTORY)
         latents, actions = self.cache.windows(ends, self.following, shown)
@@ -67,7 +87,7 @@ class WindowBatches:
 
 
 class DenoiserLoss:
-    """Weighted squared error of the predicted next latent, at a random noise level."""
+    """Weighted squared error of the predicted next latents of a chain, each at a random noise level."""
 
     def __init__(self, config: DenoiserTraining) -> None:
         self.config = config
@@ -84,52 +104,38 @@ class DenoiserLoss:
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator).to(device)
 
-        rollout = 0
-        if progress >= config.rollout_from and following > 1:
-            rollout = int(torch.randint(0, following, (1,), generator=generator))
-        latents = batch["latents"][:, : HISTORY + 1 + rollout].float()
-        actions = torch.nn.functional.one_hot(batch["actions"][:, : HISTORY + 1 + rollout], NUM_ACTIONS).float()
+        own = progress >= config.own_from
+        latents = batch["latents"].float()
+        actions = torch.nn.functional.one_hot(batch["actions"], NUM_ACTIONS).float()
         level = config.history_noise * uniform(b) ** 2 * (uniform(b) < 0.7)
         # Noise of one level over the whole history, as a dream's own mistakes are in all of its frames.
-        past = latents[:, : HISTORY + rollout]
-        past = past + level[:, None, None, None, None] * _pooled_noise(past.shape, generator).to(device)
-
-        with torch.no_grad():
-            for i in range(rollout):
-                window = slice(i, HISTORY + i)
-                past[:, HISTORY + i] = redream(
-                    model, past[:, window], actions[:, window], latents[:, HISTORY + i], level, generator
-                )
-
-        history, target = past[:, rollout:], latents[:, HISTORY + rollout]
-        noise = normal(target)
-        sigma = torch.where(uniform(b) < 0.25, torch.ones_like(level), _shifted(uniform(b)))
-        x = model(
-            _mix(target, noise, sigma), sigma, history.flatten(1, 2), actions[:, rollout : HISTORY + rollout], level
+        past = latents[:, :-1] + level[:, None, None, None, None] * _pooled_noise(latents[:, :-1].shape, generator).to(
+            device
         )
-        squared = (x.float() - target).square().mean(1)
-        change = (target - latents[:, HISTORY + rollout - 1]).square().mean(1).sqrt()
-        weight = 1 + config.change_weight * (change / 0.5).clamp(max=1)
-        loss = (weight * squared).sum() / weight.sum()
-        moving = (change > 0.25).float()
-        return loss, {
-            "error": squared.detach().mean(),
-            "moving": (moving * squared.detach()).sum() / moving.sum().clamp(min=1),
-            "repeat_last": (moving * change.square()).sum() / moving.sum().clamp(min=1),
+        names = ("loss", "weight", "error", "moving", "moved", "repeat_last")
+        sums = dict.fromkeys(names, torch.zeros((), device=device))
+        for i in range(following):
+            history, target = past[:, i : HISTORY + i], latents[:, HISTORY + i]
+            blind = uniform(b) < config.blind_share
+            sigma = torch.where(blind, torch.ones_like(level), _shifted(LOWEST + (1 - LOWEST) * uniform(b)))
+            noisy = _mix(target, normal(target), sigma)
+            x = model(noisy, sigma, history.flatten(1, 2), actions[:, i : HISTORY + i], level).float()
+            squared = (x - target).square().mean(1)
+            change = (target - latents[:, HISTORY + i - 1]).square().mean(1).sqrt()
+            weight = 1 + config.change_weight * (change / 0.5).clamp(max=1)
+            moving = (change > 0.25).float()
+            figures = (weight * squared, weight, squared / weight.numel(), moving * squared, moving, moving * change**2)
+            sums = {name: value + figure.sum() for (name, value), figure in zip(sums.items(), figures, strict=True)}
+            if own and i + 1 < following:
+                # A mean of what might happen, which is what pure noise gives, is no frame of any dream.
+                seen = torch.where(blind[:, None, None, None], past[:, HISTORY + i], x.detach())
+                past = torch.cat([past[:, : HISTORY + i], seen[:, None], past[:, HISTORY + i + 1 :]], 1)
+        moved = sums["moved"].clamp(min=1)
+        return sums["loss"] / sums["weight"], {
+            "error": sums["error"].detach() / following,
+            "moving": sums["moving"].detach() / moved,
+            "repeat_last": sums["repeat_last"] / moved,
         }
-
-
-@torch.no_grad()
-def redream(
-    model: nn.Module, history: Tensor, actions: Tensor, following: Tensor, level: Tensor, generator: torch.Generator
-) -> Tensor:
-    """What the denoiser makes, in one pass, of the true next latent under heavy noise: its own style, the true course.
-
-    `history` is `[B, 32, 32, 16, 16]`, `actions` one-hot `[B, 32, 5]`, `following` `[B, 32, 16, 16]`, `level` `[B]`.
-    """
-    noise = torch.randn(following.shape, generator=generator).to(following.device)
-    sigma = _shifted(0.35 + 0.65 * torch.rand(len(following), generator=generator).to(following.device))
-    return model(_mix(following, noise, sigma), sigma, history.flatten(1, 2), actions, level).float()
 
 
 def _pooled_noise(shape: torch.Size, generator: torch.Generator, pool: int = 1 << 21) -> Tensor:
@@ -158,8 +164,7 @@ def main(config: DenoiserTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     model = Denoiser(**DENOISERS[config.size])
-    following = 1 + (config.rollout_steps if config.rollout_from < 1 else 0)
-    batches = WindowBatches(cache, config.loop.batch_size, following, config.short_share)
+    batches = WindowBatches(cache, config.loop.batch_size, config.chain, config.short_share, config.event_share)
     Trainer(config.run, model, DenoiserLoss(config), batches, config.loop, identity).train()
 
 

@@ -72,10 +72,6 @@ def measure(plan: Plan, data: dict[str, float]) -> dict[str, float]:
             seconds[name] = 60 * loop.minutes * left
         else:
             seconds[name] = loop.steps * left * seconds_per_step(*_trial(plan, name), loop)
-    if not plan.denoiser.loop.minutes:
-        # Late in the run, the network's own frames: a pass each, of which a step without them takes about three.
-        passes = (1 - plan.denoiser.rollout_from) * plan.denoiser.rollout_steps / 2
-        seconds["denoiser"] *= 1 + passes / 3
     seconds["autoencoder"] += data["reading"]
     return seconds
 
@@ -175,15 +171,16 @@ def _trial(plan: Plan, name: str) -> tuple[nn.Module, Loss, dict[str, np.ndarray
         return rng.integers(0, NUM_ACTIONS, (n, length))
 
     if name == "autoencoder":
-        crop = min(plan.autoencoder.crop, FRAME_SIZE)
-        difference = rng.integers(-255, 255, (n, crop, crop, 3)).astype(np.int16)
-        return FrameAutoencoder.create(size), AutoencoderLoss(plan.autoencoder), {"difference": difference}
+        model = FrameAutoencoder.create(size)
+        side = min(plan.autoencoder.crop, FRAME_SIZE) // model.pixel_unshuffle
+        difference = rng.integers(-255, 255, (n, side, side, 3 * model.pixel_unshuffle**2)).astype(np.int16)
+        return model, AutoencoderLoss(plan.autoencoder), {"difference": difference}
     if name == "denoiser":
-        length = HISTORY + plan.denoiser.rollout_steps + 1
+        length = HISTORY + plan.denoiser.chain
         batch = {"latents": latents(length), "actions": actions(length)}
         return Denoiser(**DENOISERS[size]), DenoiserLoss(plan.denoiser), batch
     model = OutcomeModel(**OUTCOMES[size])
     length = model.config.num_frames
-    known = dict.fromkeys(("has_next", "points_known", "life_lost", "end", "weight"), np.ones(n, np.float32))
+    known = dict.fromkeys(("has_next", "points_known", "life_lost", "end", "caught", "weight"), np.ones(n, np.float32))
     batch = {"latents": latents(length), "next": latents(), "actions": actions(length), "points": np.zeros(n, np.int64)}
     return model, OutcomeLoss(plan.outcome), batch | known

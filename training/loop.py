@@ -34,6 +34,7 @@ from training.checkpoint import (
     replacing,
     write_checkpoint,
 )
+from training.optimizer import MatrixOptimizer
 from training.progress import progress_bar
 
 Size = Literal["tiny", "compact", "full"]
@@ -62,7 +63,7 @@ class LoopConfig:
     warmup_steps: int = 100
     """Steps in which the learning rate rises from zero."""
     weight_decay: float = 1e-4
-    """AdamW's."""
+    """How much of itself every weight loses in a step, times the learning rate."""
     ema_decay: float = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
     checkpoint_minutes: float = 3.0
@@ -144,10 +145,7 @@ class Trainer:
         if config.init:
             load_weights(model, config.init)
         self.model = model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
+        self.optimizer = MatrixOptimizer(self.model, config.learning_rate, config.weight_decay)
         self.average = {name: value.detach().clone().float() for name, value in self.model.state_dict().items()}
         self.step, self.elapsed = 0, 0.0
 
@@ -160,8 +158,7 @@ class Trainer:
         """Replace the checkpoint, then the exported part, each as a whole."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.tensors().items()}
         write_checkpoint(self.run / CHECKPOINT, self._state(), tensors)
         with replacing(self.run / EXPORT) as folder:
             self.export(self.averaged(), folder)
@@ -197,11 +194,7 @@ class Trainer:
         )
         self.model.load_state_dict(model)
         self.average = {name: average[name].to(self.accelerator.device) for name in self.average}
-        whole = self.optimizer.state_dict()
-        for name, value in optimizer.items():
-            index, key = name.split(".", 1)
-            whole["state"].setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(whole)
+        self.optimizer.load(optimizer)
 
     def averaged(self) -> nn.Module:
         """The module with its averaged weights, for as long as `restore` has not been called."""
@@ -283,8 +276,6 @@ class Trainer:
 
     def update(self, batch: dict[str, Tensor]) -> Figures:
         """One step of the optimizer; FloatingPointError when the loss is no longer a number."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
         noise = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         with self.accelerator.autocast():
             loss, figures = self.loss(self.model, batch, noise, self.progress)
@@ -295,8 +286,7 @@ class Trainer:
                 f"The loss is {loss.item()} at step {self.step}: training diverged. The last checkpoint is kept; "
                 f"resume with a learning rate below {self.config.learning_rate}."
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(self.learning_rate())
         decay = min(self.config.ema_decay, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for name, value in self.model.state_dict().items():

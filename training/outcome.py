@@ -24,13 +24,13 @@ from neural_pacman.denoiser import Denoiser
 from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY
 from neural_pacman.outcome import OUTCOMES, OutcomeModel
+from neural_pacman.sampler import flow_scheduler, sample
 from training.cache import Cache
 from training.checkpoint import check_stage, load_weights
 from training.command import command
-from training.denoiser import redream
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
-TOLD_NOISE = 0.1
+TOLD_NOISE = 0.15
 """Noise level that the denoiser is told the history has, when its dreams are judged."""
 
 
@@ -46,6 +46,8 @@ class OutcomeTraining:
     """tiny, compact or full."""
     denoiser: Path | None = None
     """The trained denoiser's `export/` folder: half of the next latents are then its dreams of them."""
+    dream_steps: int = 2
+    """Denoising steps of these dreams."""
     latent_noise: float = 0.15
     """Highest noise on what the model sees, which is dreamed when it is used."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, batch_size=128, learning_rate=2e-3))
@@ -96,6 +98,8 @@ class OutcomeBatches:
             "points_known": self.points_known[chosen].astype(np.float32),
             "life_lost": self.life_lost[chosen].astype(np.float32),
             "end": self.ends[chosen].astype(np.float32),
+            # A recording does not say whether its end was a lost life or a cleared maze.
+            "caught": np.where(self.cache.dones[chosen] == 1, -1, self.cache.life_lost[chosen]).astype(np.float32),
             "weight": self.weight[chosen],
         }
 
@@ -117,10 +121,14 @@ class OutcomeLoss:
         actions = F.one_hot(batch["actions"], NUM_ACTIONS).float()
         following = batch["next"].float()
         if self.denoiser is not None:
-            dreamed = torch.rand(len(following), generator=generator).to(following.device) < 0.5
-            level = torch.full_like(following[:, 0, 0, 0], TOLD_NOISE)
-            dream = redream(self.denoiser, batch["latents"].float(), actions, following, level, generator)
-            following = torch.where(dreamed[:, None, None, None], dream, following)
+            half = len(following) // 2
+            noise = torch.randn(following[:half].shape, generator=generator).to(following.device)
+            history = batch["latents"][:half].float().flatten(1, 2)
+            with torch.no_grad():
+                dreams = sample(
+                    self.denoiser, flow_scheduler(), noise, history, actions[:half], TOLD_NOISE, self.config.dream_steps
+                )
+            following = torch.cat([dreams.float(), following[half:]])
         assert isinstance(model, OutcomeModel)
         seen = batch["latents"][:, -model.num_frames :]
         logits = model(noisy(seen).flatten(1, 2), actions, noisy(following))
@@ -137,11 +145,12 @@ class OutcomeLoss:
             "points": over(step * batch["points_known"], points),
             "life_lost": over(step * (batch["life_lost"] >= 0), yes_or_no("life_lost", logits.life_lost)),
             "end": over(weight * (batch["end"] >= 0), yes_or_no("end", logits.end)),
+            "caught": over(weight * (batch["caught"] >= 0), yes_or_no("caught", logits.caught)),
         }
         right = (logits.points.argmax(-1) == batch["points"]).float()
         scored = batch["has_next"] * (batch["points"] > 0)
         figures = {name: value.detach() for name, value in losses.items()}
-        return losses["points"] + losses["life_lost"] + losses["end"], {
+        return torch.stack(list(losses.values())).sum(), {
             **figures,
             "scored_right": (right * scored).sum() / scored.sum().clamp(min=1),
         }
