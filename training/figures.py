@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from neural_pacman.episodes import DatasetFormat
+from neural_pacman.frames import FRAME_SIZE
+
 Report = dict[str, Any]
 """Figures by name, nested, of JSON's types: what could not be measured is None."""
 
@@ -20,18 +23,47 @@ def psnr(image: np.ndarray, real: np.ndarray) -> float:
     return min(10 * float(np.log10(255**2 / error)), BEST_PSNR) if error else BEST_PSNR
 
 
+def without_bars(frame: np.ndarray, format: DatasetFormat) -> np.ndarray:
+    """The part of a prepared frame that shows the screen, without the black bars that made it a square."""
+    height, width = format.frame_height, format.frame_width
+    rows, columns = (
+        round((max(height, width) - side) / 2 * FRAME_SIZE / max(height, width)) for side in (height, width)
+    )
+    return frame[rows : FRAME_SIZE - rows, columns : FRAME_SIZE - columns]
+
+
 def mean(values: Sequence[float] | Sequence[bool]) -> float | None:
     return float(np.mean(values)) if len(values) else None
+
+
+def means(cases: Sequence[dict[str, float]]) -> Report:
+    """The mean of every score that the cases name."""
+    return {name: mean([case[name] for case in cases]) for name in (cases[0] if cases else ())}
 
 
 def detection(cases: Sequence[tuple[int, int]]) -> Report:
     """Recall and precision of (real, said) pairs, where 0 is nothing; null where there is nothing to divide by."""
     real, said = (sum(bool(case[i]) for case in cases) for i in (0, 1))
     right = sum(a == b and bool(a) for a, b in cases)
+    return _detected(right, right, real, said, len(cases))
+
+
+def detection_within(cases: Sequence[Sequence[tuple[bool, bool]]], steps: int) -> Report:
+    """Recall and precision of (real, said) pairs in runs of consecutive steps, where being `steps` off is right too."""
+    found = right = real = said = 0
+    for run in cases:
+        was, told = (np.flatnonzero([case[i] for case in run]) for i in (0, 1))
+        near = np.abs(was[:, None] - told[None]) <= steps
+        found, right = found + int(near.any(axis=1).sum()), right + int(near.any(axis=0).sum())
+        real, said = real + len(was), said + len(told)
+    return _detected(found, right, real, said, sum(len(run) for run in cases))
+
+
+def _detected(found: int, right: int, real: int, said: int, n: int) -> Report:
     return {
-        "recall": right / real if real else None,
+        "recall": found / real if real else None,
         "precision": right / said if said else None,
         "real": real,
         "said": said,
-        "n": len(cases),
+        "n": n,
     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,7 @@ MIN_EYE_LIGHT = 100
 MIN_VISIBLE = 0.3
 """Smallest share of a silhouette that must show its colour for a sprite to be found (the rest may be covered)."""
 MIN_SPRITE = 0.6
-"""Smallest share of the uncovered silhouette for a find to be a sprite; the door of the ghosts' house shows 0.53."""
+"""Smallest share of the uncovered silhouette for a find to be a sprite."""
 MIN_INTACT = 0.8
 """Smallest share of the uncovered silhouette that must show its colour for a sprite to be whole."""
 MAX_BODY_LIGHT = 40
@@ -158,6 +158,11 @@ def to_frame_xy(screen_xy: np.ndarray) -> np.ndarray:
     return (np.asarray(screen_xy, dtype=np.float64) + (SIDE_BAR, 0)) * SCALE
 
 
+def to_screen_xy(frame_xy: np.ndarray) -> np.ndarray:
+    """Pixels of a prepared frame `[..., 2]` (x, y) in screen pixels, float64."""
+    return np.asarray(frame_xy, dtype=np.float64) / SCALE - (SIDE_BAR, 0)
+
+
 def read_sprites(frame: np.ndarray) -> list[Sprite]:
     """Every actor in a prepared frame, uint8 `[512, 512, 3]`; ValueError for another dtype or shape.
 
@@ -169,14 +174,16 @@ def read_sprites(frame: np.ndarray) -> list[Sprite]:
             f"A frame has dtype {frame.dtype} and shape {list(frame.shape)}; "
             f"expected uint8 [{FRAME_SIZE}, {FRAME_SIZE}, 3]."
         )
-    pixels = _pixels(frame)
+    field = _playfield(frame)
+    pixels = _pixels(field)
     anyone = np.logical_or.reduce(list(pixels.values()))
+    anyone[_DOOR] = True
     found: list[_Match] = []
     for actor in _RGB:
-        found += _find_solid(pixels, anyone, actor, limit=4 if actor is Actor.FRIGHTENED else 2)
+        found += _find_solid(pixels[actor], anyone, actor, limit=4 if actor is Actor.FRIGHTENED else 2)
     found = [m for m, sprite in zip(found, _judge(found, pixels), strict=True) if sprite.intact >= MIN_SPRITE]
     if sum(match.actor is not Actor.PACMAN for match in found) < len(GHOST_COLOURS):
-        found += _find_eyes(pixels, found, frame)
+        found += _find_eyes(pixels[Actor.EYES], found, field)
     return _judge(found, pixels)
 
 
@@ -192,6 +199,24 @@ def count_ghosts(sprites: Sequence[Sprite]) -> int:
     return min(len(coloured) + sum(actor not in GHOST_COLOURS for actor in whole), len(GHOST_COLOURS))
 
 
+def hidden_by(sprites: Sequence[Sprite]) -> np.ndarray:
+    """The pixels of a frame that sprites hide, edges included: bool `[512, 512]`; Pac-Man's mouth counts as shut."""
+    hidden = np.zeros((FRAME_SIZE + 2 * _MARGIN, FRAME_SIZE + 2 * _MARGIN), dtype=bool)
+    for sprite in sprites:
+        x, y = (round(place) + _MARGIN - _RING - 1 for place in (sprite.x, sprite.y))
+        shade = _shade(sprite.actor)
+        hidden[y : y + len(shade), x : x + len(shade)] |= shade
+    return hidden[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+
+
+@cache
+def _shade(actor: Actor) -> np.ndarray:
+    """What an actor hides and a pixel around it, bool `[_SQUARE + 2, _SQUARE + 2]`."""
+    outline = np.pad(_resized(silhouette(actor)) >= 0.15, 2)
+    side = _SQUARE + 2
+    return np.logical_or.reduce([outline[dy : dy + side, dx : dx + side] for dy in range(3) for dx in range(3)])
+
+
 @dataclass(frozen=True)
 class _Poses:
     """How an actor may look, in frame pixels, bool `[P, _SQUARE, _SQUARE]` each.
@@ -205,6 +230,17 @@ class _Poses:
     inside: np.ndarray
     around: np.ndarray
     outline: np.ndarray
+
+    @cached_property
+    def kernels(self) -> tuple[np.ndarray, np.ndarray]:
+        """What an actor's own pixels count for in each pose, and another's, float32 `[_SQUARE ** 2, P]` each."""
+        inside, around = (a.reshape(len(a), -1).T.astype(np.float32) for a in (self.inside, self.around))
+        return 2 * inside - around, inside
+
+    @cached_property
+    def size(self) -> int:
+        """Pixels inside the smallest pose."""
+        return int(self.inside.sum(axis=(1, 2)).min())
 
 
 @dataclass(frozen=True)
@@ -237,6 +273,12 @@ _MARGIN = 16
 _RING = 1
 _SQUARE = round(SPRITE_SIZE * SCALE) + 2 * _RING
 """Side of a silhouette in frame pixels, with a ring around it that should be free of its colour."""
+_DOOR = np.s_[
+    int(221 * SCALE) + _MARGIN : int(233 * SCALE) + _MARGIN + 1,
+    int((SIDE_BAR + 216) * SCALE) + _MARGIN - _LEFT : int((SIDE_BAR + 240) * SCALE) + _MARGIN - _LEFT + 1,
+]
+"""Where the door of the ghosts' house is on the playfield, as red as the red ghost: what is there says nothing of who
+is there."""
 _NOBODY = 255
 _NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _BITS = 5
@@ -256,17 +298,21 @@ def _colour_table() -> np.ndarray:
 
 
 def _playfield(frame: np.ndarray) -> np.ndarray:
-    """The part of a frame where actors go, with `_MARGIN` black pixels around."""
-    return np.pad(frame[:_BOTTOM, _LEFT:_RIGHT], ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)))
+    """The part of a frame where actors go with `_MARGIN` black pixels around, channels first: uint8 `[3, H, W]`."""
+    rows, columns = frame[:_BOTTOM, _LEFT:_RIGHT].shape[:2]
+    field = np.zeros((3, rows + 2 * _MARGIN, columns + 2 * _MARGIN), dtype=np.uint8)
+    for plane, channel in zip(field, np.moveaxis(frame[:_BOTTOM, _LEFT:_RIGHT], -1, 0), strict=True):
+        plane[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = channel
+    return field
 
 
-def _pixels(frame: np.ndarray) -> dict[Actor, np.ndarray]:
-    """Which pixels of the playfield show each actor's colour, bool `[height, width]` each."""
-    field = _playfield(frame)
-    red, green, blue = np.moveaxis(field >> (8 - _BITS), -1, 0).astype(np.uint16)
-    classes = _colour_table()[(red << 2 * _BITS) | (green << _BITS) | blue]
+def _pixels(field: np.ndarray) -> dict[Actor, np.ndarray]:
+    """Which pixels of the playfield show each actor's colour, bool `[H, W]` each."""
+    red, green, blue = (field >> (8 - _BITS)).astype(np.uint16)
+    classes = _colour_table().take((red << 2 * _BITS) | (green << _BITS) | blue)
     pixels = {actor: classes == number for number, actor in enumerate(_RGB)}
-    return pixels | {Actor.EYES: field.min(axis=-1) >= MIN_EYE_LIGHT}
+    pixels[Actor.RED][_DOOR] = False
+    return pixels | {Actor.EYES: np.minimum(np.minimum(field[0], field[1]), field[2]) >= MIN_EYE_LIGHT}
 
 
 def _resized(mask: np.ndarray) -> np.ndarray:
@@ -289,12 +335,27 @@ def _coverage(masks: list[np.ndarray]) -> np.ndarray:
     return np.stack([_resized(mask) for mask in masks])
 
 
+def silhouette(actor: Actor) -> np.ndarray:
+    """What an actor hides of the screen behind it, bool `[24, 24]`; Pac-Man's mouth counts as shut."""
+    if actor is Actor.PACMAN:
+        return _pacman_masks()[0]
+    ghost, eaten = _drawings()
+    return eaten != "." if actor is Actor.EYES else ghost != "."
+
+
+@cache
+def _drawings() -> tuple[np.ndarray, np.ndarray]:
+    """A ghost and an eaten one, character arrays `[24, 24]`."""
+    ghost, eaten = (np.array([list(line) for line in art.split()]) for art in (_GHOST, _EATEN))
+    return ghost, eaten
+
+
 @cache
 def _poses(actor: Actor) -> _Poses:
     if actor is Actor.PACMAN:
         shown = _coverage(_pacman_masks())
         return _Poses(inside=_core(shown), around=shown < 0.15, outline=shown >= 0.15)
-    ghost, eaten = (np.array([list(line) for line in art.split()]) for art in (_GHOST, _EATEN))
+    ghost, eaten = _drawings()
     if actor is Actor.EYES:
         near = np.zeros_like(ghost, dtype=bool)
         near[3:15, 3:21] = True
@@ -326,10 +387,10 @@ def _box_sum(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     return total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
 
 
-def _find_solid(pixels: dict[Actor, np.ndarray], anyone: np.ndarray, actor: Actor, limit: int) -> list[_Match]:
+def _find_solid(own: np.ndarray, anyone: np.ndarray, actor: Actor, limit: int) -> list[_Match]:
     """Up to `limit` places where an actor's own colour fills enough of its silhouette."""
-    own, other = pixels[actor].copy(), anyone & ~pixels[actor]
-    needed = MIN_VISIBLE * _poses(actor).inside.sum(axis=(1, 2)).min()
+    own, other = own.copy(), anyone & ~own
+    needed = MIN_VISIBLE * _poses(actor).size
     matches: list[_Match] = []
     while len(matches) < limit and np.count_nonzero(own) >= needed:
         # Boxes that begin where the colour does are all that matter, and often they are few.
@@ -347,17 +408,18 @@ def _find_solid(pixels: dict[Actor, np.ndarray], anyone: np.ndarray, actor: Acto
     return matches
 
 
-def _find_eyes(pixels: dict[Actor, np.ndarray], found: list[_Match], frame: np.ndarray) -> list[_Match]:
+def _find_eyes(white: np.ndarray, found: list[_Match], field: np.ndarray) -> list[_Match]:
     """Pairs of eyes without a body, outside every sprite already found."""
-    white, taken = pixels[Actor.EYES].copy(), np.zeros_like(pixels[Actor.EYES])
+    white, taken = white.copy(), np.zeros_like(white)
     for match in found:
         match.under(taken)[match.outline] = True
         if (
             match.actor is not Actor.PACMAN
         ):  # which has no white: what is over him may be a ghost that he has just eaten
             match.under(white)[match.outline] = False
+    taken[_DOOR] = True
     # Where nobody else is, the place of the body must be dark.
-    light, body = np.where(taken, 0, _playfield(frame).max(axis=-1)), _poses(Actor.FRIGHTENED).inside[0]
+    light, body = np.where(taken, 0, np.maximum(np.maximum(*field[:2]), field[2])), _poses(Actor.FRIGHTENED).inside[0]
     eyes = np.any(_poses(Actor.EYES).inside, axis=0)
     rows, columns = np.flatnonzero(np.any(eyes, axis=1)), np.flatnonzero(np.any(eyes, axis=0))
     top, left, height = int(rows[0]), int(columns[0]), len(rows)
@@ -392,16 +454,32 @@ def _fit(own: np.ndarray, other: np.ndarray, actor: Actor, x: int, y: int) -> _M
     reach = _MARGIN - 2
     top, left = max(y - reach, 0), max(x - reach, 0)
     patch = np.s_[top : y + reach + _SQUARE, left : x + reach + _SQUARE]
-    mine = own[patch].astype(np.float32)
-    value = np.where(other[patch] & ~own[patch], 0, 2 * mine - 1)
-    values, mines = (
-        np.lib.stride_tricks.sliding_window_view(a, (_SQUARE, _SQUARE)).reshape(-1, _SQUARE**2) for a in (value, mine)
-    )
-    inside, around = (a.reshape(len(a), -1).T.astype(np.float32) for a in (_poses(actor).inside, _poses(actor).around))
-    score = values @ inside - mines @ around
+    mine, others = own[patch], other[patch]
+    # Every second place, then those beside the best.
+    row, column, _ = _best(mine, others, actor, step=2)
+    row, column = max(row - 1, 0), max(column - 1, 0)
+    near = np.s_[row : row + _SQUARE + 2, column : column + _SQUARE + 2]
+    down, right, pose = _best(mine[near], others[near], actor, step=1)
+    return _Match(actor, left + column + right, top + row + down, pose)
+
+
+def _best(own: np.ndarray, other: np.ndarray, actor: Actor, step: int) -> tuple[int, int, int]:
+    """Row, column and pose that fit best of the places `step` apart in a patch."""
+    for_own, for_other = _poses(actor).kernels
+    columns = (own.shape[1] - _SQUARE) // step + 1
+    score = _windows(own, step) @ for_own
+    if other.any():
+        score += _windows(other, step) @ for_other
+    score -= for_other.sum(axis=0)
     place, pose = divmod(int(score.argmax()), score.shape[1])
-    row, column = divmod(place, value.shape[1] - _SQUARE + 1)
-    return _Match(actor, left + int(column), top + int(row), pose)
+    row, column = divmod(place, columns)
+    return row * step, column * step, pose
+
+
+def _windows(patch: np.ndarray, step: int) -> np.ndarray:
+    """The squares of a patch, `step` apart, float32 `[N, _SQUARE ** 2]`."""
+    windows = np.lib.stride_tricks.sliding_window_view(patch.astype(np.float32), (_SQUARE, _SQUARE))
+    return windows[::step, ::step].reshape(-1, _SQUARE**2)
 
 
 def _visible(match: _Match, own: np.ndarray) -> float:
@@ -412,6 +490,7 @@ def _visible(match: _Match, own: np.ndarray) -> float:
 def _judge(found: list[_Match], pixels: dict[Actor, np.ndarray]) -> list[Sprite]:
     """How much of each match is there, given what the others cover."""
     layers = np.zeros(pixels[Actor.EYES].shape, dtype=np.uint8)
+    layers[_DOOR] = 1
     for match in found:
         match.under(layers)[match.outline] += 1
     sprites = []

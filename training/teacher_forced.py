@@ -1,8 +1,9 @@
-"""One step at a time from real history: PSNR, turns, rewards, lost lives and ends."""
+"""One step at a time from real history: likeness, denoising steps, turns, rewards, lost lives and ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from neural_pacman.engine import LATENT_SHAPE
 from neural_pacman.episodes import HISTORY, Episode
 from neural_pacman.frames import FRAME_SIZE, to_images
 from neural_pacman.world import WorldModel
-from training.clips import AHEAD, Clip, batches, encode_states
-from training.figures import Report, detection, mean, psnr
+from training.clips import Steps, encode_states
+from training.figures import Report, detection, detection_within, mean, means, psnr
+from training.perceptual import likeness, short_likeness
+from training.reader import Reading, read
 from training.sprites import SPRITE_SIZE, to_frame_xy
 
 AROUND = 64
@@ -24,38 +27,50 @@ FARTHEST_STEP = 16
 DIRECTIONS = {Action.LEFT: (-1, 0), Action.RIGHT: (1, 0), Action.UP: (0, -1), Action.DOWN: (0, 1)}
 
 
+DENOISING_STEPS = (1, 2, 4)
+"""Numbers of denoising steps a frame that are compared: a world should look as good at one as at four."""
+LATE = 2
+"""Steps that a lost life may be found too early or too late."""
+
+
 class TeacherForced:
     """Measures steps, and remembers what it saw until it is asked for a report.
 
     Args:
         world: what is measured.
-        batch_size: dreams in one forward pass.
+        legible: whether the frames are the classic maze's, which the reader of pellets knows.
         num_inference_steps: denoising steps a frame; None takes the world's own number.
         seed: of the noise.
     """
 
-    def __init__(self, world: WorldModel, batch_size: int, num_inference_steps: int | None, seed: int) -> None:
-        self.world, self.batch_size, self.num_inference_steps = world, batch_size, num_inference_steps
+    def __init__(self, world: WorldModel, legible: bool, num_inference_steps: int | None, seed: int) -> None:
+        self.world, self.legible, self.num_inference_steps = world, legible, num_inference_steps
         self.generator = torch.Generator().manual_seed(seed)
-        self.reconstruction: list[float] = []
-        self.psnr: list[float] = []
-        self.repeat_last: list[float] = []
+        self.reconstruction: list[dict[str, float]] = []
+        self.pellets: list[bool] = []  # whether the reconstruction has all of a frame's pellets and no others
+        self.dream: list[dict[str, float]] = []
+        self.repeat_last: list[dict[str, float]] = []
+        self.few_steps: dict[int, list[dict[str, float]]] = {count: [] for count in DENOISING_STEPS}
         self.turns: list[tuple[int, np.ndarray]] = []  # the true action; PSNR around Pac-Man under each of the five
         self.points: list[tuple[float, float]] = []  # real, judged
-        self.lives: list[tuple[bool, bool]] = []  # really lost, judged lost
+        self.lives: dict[int, list[tuple[bool, bool]]] = {}  # by episode: really lost, judged lost
         self.ends: list[tuple[bool, bool]] = []  # really ended, judged ended
 
-    def measure(self, clip: Clip, shown: Sequence[int], turning: Sequence[int]) -> None:
-        """Dream each of a clip's 64 steps: judge all, decode and compare those `shown`, turn elsewhere at `turning`."""
-        for steps in batches(range(1, AHEAD + 1), self.batch_size):
-            history, actions = clip.windows(steps)
-            latents = self._dream(history, actions, self._noise(len(steps)))
-            self._judge(clip, steps, history, actions, latents)
-            for step, latent in zip(steps, latents, strict=True):
-                if step in shown:
-                    self._compare(clip, step, latent)
-        for step in turning:
-            self._turn(clip, step)
+    def measure(
+        self, episode: Episode, steps: Steps, shown: Collection[int], few: Collection[int], turning: Collection[int]
+    ) -> None:
+        """Dream and judge all `steps` of an episode; of these states decode and compare those `shown`, dream those in
+        `few` with other numbers of denoising steps, and turn elsewhere on the way to those `turning`."""
+        noise = self._noise(len(steps.states))
+        latents = self.world.dream(steps.history, steps.actions, noise, self.num_inference_steps)
+        self._judge(episode, steps, latents)
+        for i, state in enumerate(steps.states):
+            if state in shown:
+                self._compare(episode, state, steps.real[i], latents[i])
+            if state in few:
+                self._dream_anew(episode, state, steps.history[i], steps.actions[i], noise[i])
+            if state in turning:
+                self._turn(episode, state, steps.history[i], steps.actions[i])
 
     def measure_end(self, episode: Episode) -> None:
         """See whether the world knows that the episode ends with its last action, whose frame was never drawn."""
@@ -66,21 +81,24 @@ class TeacherForced:
 
     def report(self) -> Report:
         """All figures with their numbers of cases; what the dataset has no labels for is left out."""
-        better = [dream > last for dream, last in zip(self.psnr, self.repeat_last, strict=True)]
+        better = [dream["psnr"] > last["psnr"] for dream, last in zip(self.dream, self.repeat_last, strict=True)]
         report: Report = {
-            "autoencoder": {"psnr": mean(self.reconstruction), "n": len(self.reconstruction)},
+            "autoencoder": {**means(self.reconstruction), "n": len(self.reconstruction)},
             "one_step": {
-                "psnr": mean(self.psnr),
-                "repeat_last": mean(self.repeat_last),
+                "dream": means(self.dream),
+                "repeat_last": means(self.repeat_last),
                 "better_than_repeat_last": mean(better),
-                "n": len(self.psnr),
+                "n": len(self.dream),
             },
+            "denoising_steps": {"one_step": compare_counts(self.few_steps)},
             "ends": detection(self.ends),
         }
+        if self.pellets:
+            report["autoencoder"]["pellets"] = {"exact": mean(self.pellets), "n": len(self.pellets)}
         if self.turns:
             report["turns"] = _report_turns(self.turns)
         if self.lives:
-            report["lives_lost"] = detection(self.lives)
+            report["lives_lost"] = detection_within(list(self.lives.values()), LATE)
         if self.points:
             report["rewards"] = _report_rewards(self.points)
         return report
@@ -88,48 +106,67 @@ class TeacherForced:
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, *LATENT_SHAPE, generator=self.generator).to(self.world.device)
 
-    def _dream(self, history: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
-        return self.world.dream(history, actions, noise, self.num_inference_steps)
-
-    def _judge(self, clip: Clip, steps: Sequence[int], history: Tensor, actions: Tensor, latents: Tensor) -> None:
-        outcome = self.world.judge(history, actions, latents)
-        episode = clip.episode
-        for step, points, lost, end in zip(steps, *(values.tolist() for values in outcome), strict=True):
-            state = clip.start + step
+    def _judge(self, episode: Episode, steps: Steps, latents: Tensor) -> None:
+        outcome = self.world.judge(steps.history, steps.actions, latents)
+        for state, points, lost, end in zip(steps.states, *(values.tolist() for values in outcome), strict=True):
             self.ends.append((False, end > 0.5))
             if episode.rewards is not None:
                 self.points.append((float(episode.rewards[state - 1]), points))
             if "lives" in episode.labels:
                 lives = episode.labels["lives"]
-                self.lives.append((bool(lives[state] < lives[state - 1]), lost > 0.5))
+                run = self.lives.setdefault(episode.number, [])
+                run.append((bool(lives[state] < lives[state - 1]), lost > 0.5))
 
-    def _compare(self, clip: Clip, step: int, latent: Tensor) -> None:
-        real = clip.real(step)
-        rebuilt, dream = to_images(self.world.decode(torch.stack([clip.latent(step), latent])))
-        self.reconstruction.append(psnr(rebuilt, real))
-        self.psnr.append(psnr(dream, real))
-        self.repeat_last.append(psnr(clip.real(step - 1), real))
+    def _compare(self, episode: Episode, state: int, real: Tensor, latent: Tensor) -> None:
+        last, frame = episode.frames(state - 1, state + 1)
+        rebuilt, dream = to_images(self.world.decode(torch.stack([real, latent])))
+        for cases, image in ((self.reconstruction, rebuilt), (self.dream, dream), (self.repeat_last, last)):
+            cases.append(likeness(image, frame, episode.format))
+        if self.legible:
+            self.pellets.append(same_pellets(read(rebuilt), read(frame)))
 
-    def _turn(self, clip: Clip, step: int) -> None:
-        history, actions = clip.windows([step] * NUM_ACTIONS)
-        true = int(actions[0, -1])
-        actions[:, -1] = torch.arange(NUM_ACTIONS, device=actions.device)
+    def _dream_anew(self, episode: Episode, state: int, history: Tensor, actions: Tensor, noise: Tensor) -> None:
+        frame = episode.frames(state, state + 1)[0]
+        for count, cases in self.few_steps.items():
+            latent = self.world.dream(history[None], actions[None], noise[None], count)
+            cases.append(short_likeness(to_images(self.world.decode(latent))[0], frame))
+
+    def _turn(self, episode: Episode, state: int, history: Tensor, actions: Tensor) -> None:
+        true = int(actions[-1])
+        led = actions.expand(NUM_ACTIONS, -1).clone()
+        led[:, -1] = torch.arange(NUM_ACTIONS, device=actions.device)
         noise = self._noise(1).expand(NUM_ACTIONS, *LATENT_SHAPE)  # the action alone makes the difference
-        pictures = to_images(self.world.decode(self._dream(history, actions, noise)))
-        place = clip.episode.labels["player_xy"][clip.start + step]
-        real = around(clip.real(step), place)
-        self.turns.append((true, np.array([psnr(around(picture, place), real) for picture in pictures])))
+        latents = self.world.dream(history.expand(NUM_ACTIONS, *history.shape), led, noise, self.num_inference_steps)
+        place = episode.labels["player_xy"][state]
+        real = around(episode.frames(state, state + 1)[0], place)
+        scores = [psnr(around(picture, place), real) for picture in to_images(self.world.decode(latents))]
+        self.turns.append((true, np.array(scores)))
 
 
-def find_turns(episode: Episode, start: int) -> list[int]:
-    """Steps 1 to 64 after state `start` at which Pac-Man's motion changes into the direction that the action asks for.
+def same_pellets(a: Reading, b: Reading) -> bool:
+    """Whether two readings agree on every pellet that no actor hides in either."""
+    return bool((a.pellets == b.pellets)[~(a.hidden | b.hidden)].all())
+
+
+def compare_counts(scores: Mapping[int, Sequence[dict[str, float]]]) -> Report:
+    """Mean scores by number of denoising steps, and how far apart the mean HaarPSI are."""
+    looks = [value for cases in scores.values() if (value := mean([case["haarpsi"] for case in cases])) is not None]
+    return {
+        "by_count": {str(count): {**means(cases), "n": len(cases)} for count, cases in scores.items()},
+        "spread": max(looks) - min(looks) if looks else None,
+        "n": min(map(len, scores.values())),
+    }
+
+
+def find_turns(episode: Episode) -> list[int]:
+    """States of an episode in which Pac-Man's motion has changed into the direction that the action asked for.
 
     He must have been moving before: pushing off from a standstill is no turn. None of the other four actions could have
-    moved him the same way, so the true one has a right to win.
+    moved him the same way, so the true one has a right to win. Only states with a whole history behind them.
     """
     places, lives = episode.labels["player_xy"], episode.labels["lives"]
     turns = []
-    for state in range(start + 1, start + AHEAD + 1):
+    for state in range(HISTORY, len(episode)):
         before, after = places[state - 1] - places[state - 2], places[state] - places[state - 1]
         action = Action(int(episode.actions[state - 1]))
         jumped = max(abs(before).max(), abs(after).max()) > FARTHEST_STEP or lives[state - 2] != lives[state]
@@ -137,15 +174,8 @@ def find_turns(episode: Episode, start: int) -> list[int]:
             continue
         asked = DIRECTIONS[action]
         if before @ asked <= 0 < after @ asked:
-            turns.append(state - start)
+            turns.append(state)
     return turns
-
-
-def spread_turns(starts: Sequence[tuple[Episode, int]], count: int) -> list[list[int]]:
-    """For each start, which turns to measure: `count` in all, spread evenly over those there are, or all of them."""
-    every = [(i, step) for i, (episode, start) in enumerate(starts) for step in find_turns(episode, start)]
-    chosen = np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int)
-    return [[every[c][1] for c in chosen if every[c][0] == i] for i in range(len(starts))]
 
 
 def around(frame: np.ndarray, player_xy: np.ndarray) -> np.ndarray:
@@ -173,6 +203,10 @@ def _report_rewards(points: Sequence[tuple[float, float]]) -> Report:
         "power_pellets": detection([(real == 100, said == 100) for real, said in points]),
         "pellets_and_power_pellets": detection([(_eaten(real), _eaten(said)) for real, said in points]),
         "ghosts": detection([(real >= 200, said >= 200) for real, said in points]),
+        "by_points": {
+            f"{value:g}": {"right": mean([said == real for real, said in points if real == value]), "n": count}
+            for value, count in sorted(Counter(real for real, _ in points).items())
+        },
         "exact": mean([real == said for real, said in points]),
         "exact_where_scored": mean([real == said for real, said in points if real]),
         "n": len(points),

@@ -1,0 +1,497 @@
+"""Dreams of a thousand steps, judged by the game's rules: `python -m training.long_runs --world W`.
+
+Each run begins at one of the world's own seeds and is played by seeded sticky keys. Every frame is read, and the rules,
+the announced rewards, lost lives and ends are held against what is seen. Where the world announces an end the run goes
+on from another seed. `--real D` adds the same figures of recorded episodes: what the reader itself gets wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neural_pacman.actions import Action
+from neural_pacman.engine import DreamEngine
+from neural_pacman.episodes import Episode, read_episodes
+from neural_pacman.frames import FRAME_SIZE
+from neural_pacman.seeds import Seed, Seeds
+from neural_pacman.world import WorldModel
+from training.clips import batches
+from training.command import command
+from training.eating import PELLET, POWER_PELLET, Meal
+from training.figures import Report, mean
+from training.progress import progress_bar
+from training.reader import WALL, Reading, read
+from training.rules import Judged, judge, report_rules, reward_errors
+from training.sprites import GHOST_COLOURS, SCALE, SIDE_BAR, SPRITE_SIZE, Actor, to_frame_xy
+
+SHOWN_STEPS = (0, 16, 64, 256, 1000)
+"""Steps whose frames are kept for a contact sheet."""
+LAST_STEPS = 50
+PRESENT = 0.9
+MAZE_RIGHT = 0.99
+"""A dream has collapsed when fewer of the maze's pixels are right at its end, or when Pac-Man was there in fewer than
+`PRESENT` of its last `LAST_STEPS` steps."""
+PIXEL_TOLERANCE = 64
+"""Largest error of a colour channel in a right pixel."""
+LATE = 2
+"""Steps by which a lost life may be announced before or after it is seen."""
+BRANCH_STEPS = 16
+MOVED = 6.0
+"""Frame px by which a ghost is somewhere else; reading errs by 1.4, and a ghost's step is 7.4."""
+
+
+@dataclass
+class Dream:
+    """A stretch of one run, from a seed to an announced end or to the run's last step.
+
+    Attributes:
+        run: the number of its run.
+        seed: the seed that it began from, as the world counts them.
+        readings: of its `T + 1` frames, the first of which shows the seed.
+        points: announced reward of each of its `T` steps.
+        lives_lost: whether each step announced a lost life.
+        maze_right: share of the maze's pixels in its last frame that are as in its first.
+        ended: whether the world announced its end (the frame after an end means nothing, and is not among them).
+    """
+
+    run: int
+    seed: int
+    readings: list[Reading] = field(default_factory=list)
+    points: list[float] = field(default_factory=list)
+    lives_lost: list[bool] = field(default_factory=list)
+    maze_right: float | None = None
+    ended: bool = False
+
+    def collapsed(self) -> bool:
+        last = self.readings[1:][-LAST_STEPS:]
+        present = mean([any(s.actor is Actor.PACMAN for s in reading.sprites) for reading in last])
+        gone = present is not None and present < PRESENT
+        return gone or (self.maze_right is not None and self.maze_right < MAZE_RIGHT)
+
+
+@dataclass(frozen=True)
+class LongDreams:
+    """`dreams` of all runs, and frames of the first few: uint8 `[shown, 512, 512, 3]` by step."""
+
+    dreams: list[Dream]
+    frames: dict[int, np.ndarray]
+
+
+def dream_long(
+    world: WorldModel,
+    seeds: int = 20,
+    steps: int = 1000,
+    *,
+    batch_size: int = 20,
+    num_inference_steps: int | None = None,
+    seed: int = 0,
+    sticky: float = 0.9,
+    workers: int = 0,
+    shown: int = 4,
+) -> LongDreams:
+    """Dream `seeds` runs of `steps` steps each, and read every frame.
+
+    Args:
+        world: the world, with seeds of its own.
+        seeds: how many runs; each begins at a seed of its own, as far as there are so many.
+        steps: dreamed in each run.
+        batch_size: runs in one forward pass.
+        num_inference_steps: denoising steps a frame; None takes the world's own number.
+        seed: of the choice of seeds, the actions and the noise.
+        sticky: probability that an action is kept from one step to the next.
+        workers: processes that read frames, of one thread each; 0 reads them here.
+        shown: of how many runs the frames at `SHOWN_STEPS` are kept.
+
+    Raises FileNotFoundError for a world without seeds, ValueError when there are no runs or no steps.
+    """
+    if seeds < 1 or steps < 1:
+        raise ValueError(f"Given {seeds} runs of {steps} steps; expected at least one of each.")
+    starts = Seeds.of(world)
+    order = np.random.default_rng(seed).permutation(len(starts))
+    dreams: list[Dream] = []
+    frames: dict[int, list[np.ndarray]] = {step: [] for step in SHOWN_STEPS if step <= steps}
+    with _readers(workers) as readers, progress_bar(total=seeds * steps, desc="long runs", unit="step") as bar:
+        for part in batches(range(seeds), batch_size):
+            first = [int(order[run % len(order)]) for run in part]
+            players = [np.random.default_rng([seed, run]) for run in part]
+            generators = [torch.Generator().manual_seed(1_000_003 * seed + run) for run in part]
+            engine = DreamEngine(world, len(part), num_inference_steps)
+            begun = [starts[index] for index in first]
+            engine.reset(torch.stack([s.latents for s in begun]), torch.stack([s.actions for s in begun]), generators)
+            actions = [_key(player) for player in players]
+            pictures = engine.decode()
+            running = [Dream(run, index) for run, index in zip(part, first, strict=True)]
+            mazes = list(pictures)  # as each dream began
+            for dream, picture in zip(running, pictures, strict=True):
+                readers.read(picture, dream.readings)
+            _show(frames, 0, part, pictures, shown)
+            for step in range(1, steps + 1):
+                actions = [
+                    action if player.random() < sticky else _key(player)
+                    for action, player in zip(actions, players, strict=True)
+                ]
+                outcome = engine.step(actions)
+                before, pictures = pictures, engine.decode()
+                over = [int(i) for i in np.flatnonzero(outcome.end)]
+                for i in over:
+                    running[i].maze_right, running[i].ended = maze_right(before[i], mazes[i]), True
+                    dreams.append(running[i])
+                    running[i] = Dream(part[i], int(players[i].integers(len(starts))))
+                if over:
+                    _begin_anew(engine, {i: starts[running[i].seed] for i in over})
+                    pictures = engine.decode()
+                for i, picture in enumerate(pictures):
+                    readers.read(picture, running[i].readings)
+                    if i in over:
+                        mazes[i] = picture
+                    else:
+                        running[i].points.append(float(outcome.points[i]))
+                        running[i].lives_lost.append(bool(outcome.life_lost[i]))
+                _show(frames, step, part, pictures, shown)
+                bar.update(len(part))
+            for i, dream in enumerate(running):
+                dream.maze_right = maze_right(pictures[i], mazes[i])
+            dreams += running
+    return LongDreams(dreams, {step: np.stack(kept) for step, kept in frames.items()})
+
+
+def read_recording(episodes: Sequence[Episode], workers: int = 0) -> list[Dream]:
+    """Recorded episodes, read as dreams are; what they announce is what their labels say, where they have any."""
+    recordings = []
+    total = sum(len(episode) for episode in episodes)
+    with _readers(workers) as readers, progress_bar(total=total, desc="real frames", unit="frame") as bar:
+        for episode in episodes:
+            last = len(episode) - 1
+            recording = Dream(run=episode.number, seed=0)
+            for state in range(len(episode)):
+                readers.read(episode.frames(state, state + 1)[0], recording.readings)
+                bar.update(1)
+            if episode.rewards is not None and "lives" in episode.labels:
+                recording.points = [float(points) for points in episode.rewards[:last]]
+                recording.lives_lost = [bool(less) for less in np.diff(episode.labels["lives"]) < 0]
+            recordings.append(recording)
+    return recordings
+
+
+def report_dreams(dreams: Sequence[Dream]) -> Report:
+    """All figures of long dreams, or of recordings: rules, collapses, rewards, lost lives, ends, and each run's own."""
+    judged = [judge(dream.readings) for dream in dreams]
+    announced = [(dream, run) for dream, run in zip(dreams, judged, strict=True) if len(dream.points) == run.steps]
+    errors = [error for dream, run in announced for error in reward_errors(run, dream.points)]
+    runs = sorted({dream.run for dream in dreams})
+    collapsed = {dream.run for dream in dreams if dream.collapsed()}
+    return {
+        "rules": report_rules(judged),
+        "collapsed": {"runs": len(collapsed), "share": len(collapsed) / len(runs) if runs else None, "n": len(runs)},
+        "maze_right": mean([dream.maze_right for dream in dreams if dream.maze_right is not None]),
+        "rewards": {
+            "pellets": _found([_meals(run, PELLET, dream.points) for dream, run in announced]),
+            "power_pellets": _found([_meals(run, POWER_PELLET, dream.points) for dream, run in announced]),
+            "unlike_the_score": mean([bool(error) for error in errors]),
+        },
+        "lives_lost": _found([_deaths(run, dream.lives_lost) for dream, run in announced]),
+        "ends": sum(dream.ended for dream in dreams),
+        "runs": [
+            {
+                "run": run,
+                "seeds": [dream.seed for dream in dreams if dream.run == run],
+                "collapsed": run in collapsed,
+                **report_rules([j for dream, j in zip(dreams, judged, strict=True) if dream.run == run]),
+            }
+            for run in runs
+        ],
+    }
+
+
+def two_generators(
+    world: WorldModel,
+    runs: int = 20,
+    *,
+    num_inference_steps: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """How often two dreams of one history and the same actions, whose noise alone differs, part ways.
+
+    Begins at seeds of the world's own that show a ghost at a junction, and plays `BRANCH_STEPS` of sticky keys.
+    Returns the share of runs whose ghosts differ, and whose Pac-Man does, which the noise should not decide; None for
+    both when no seed shows a ghost at a junction.
+    """
+    starts = Seeds.of(world)
+    ghosts: list[bool] = []
+    pacmen: list[bool] = []
+    order = iter(np.random.default_rng(seed).permutation(len(starts)))
+    with progress_bar(total=runs, desc="two generators", unit="run") as bar:
+        for index in order:
+            if len(ghosts) == runs:
+                break
+            begun = starts[int(index)]
+            engine = DreamEngine(world, 2, num_inference_steps)
+            generators = [torch.Generator().manual_seed(2 * (seed + int(index)) + i) for i in range(2)]
+            engine.reset(torch.stack([begun.latents] * 2), torch.stack([begun.actions] * 2), generators)
+            if not _at_junction(read(engine.decode()[0])):
+                continue
+            player = np.random.default_rng([seed, int(index)])
+            action = _key(player)
+            for _ in range(BRANCH_STEPS):
+                action = action if player.random() < 0.9 else _key(player)
+                engine.step([action] * 2)
+            one, other = (read(picture) for picture in engine.decode())
+            ghosts.append(_differ(one, other, [actor for actor in Actor if actor is not Actor.PACMAN]))
+            pacmen.append(_differ(one, other, [Actor.PACMAN]))
+            bar.update(1)
+    return {"ghosts_differ": mean(ghosts), "pacman_differs": mean(pacmen), "steps": BRANCH_STEPS, "n": len(ghosts)}
+
+
+class _Readers:
+    """Reads frames in order, here or in other processes, and adds each reading to the list that waits for it."""
+
+    AHEAD = 8
+    """Frames a process may have waiting: more would fill the memory."""
+
+    def __init__(self, pool: ProcessPoolExecutor | None, workers: int) -> None:
+        self._pool, self._limit = pool, self.AHEAD * workers
+        self._waiting: deque[tuple[Future[Reading], list[Reading]]] = deque()
+
+    def read(self, picture: np.ndarray, into: list[Reading]) -> None:
+        if self._pool is None:
+            into.append(read(picture))
+            return
+        self._waiting.append((self._pool.submit(read, picture), into))
+        while len(self._waiting) > self._limit:
+            self._take()
+
+    def finish(self) -> None:
+        while self._waiting:
+            self._take()
+
+    def _take(self) -> None:
+        future, into = self._waiting.popleft()
+        into.append(future.result())
+
+
+@contextmanager
+def _readers(workers: int) -> Iterator[_Readers]:
+    """Readers whose work is all done when the block is left."""
+    if workers < 1:
+        yield _Readers(None, 0)
+        return
+    # Not forked: torch's threads do not survive it.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        readers = _Readers(pool, workers)
+        yield readers
+        readers.finish()
+
+
+@cache
+def _wall_pixels() -> np.ndarray:
+    """Which pixels of a prepared frame lie in tiles that nobody walks on, bool `[512, 512]`."""
+    side = np.arange(FRAME_SIZE)
+    x, y = (np.stack([side, side], axis=-1) / SCALE - (SIDE_BAR, 0)).T // SPRITE_SIZE
+    rows, columns = WALL.shape
+    inside = (y < rows)[:, None] & (x >= 0) & (x < columns)
+    return inside & WALL[y.astype(int).clip(0, rows - 1)[:, None], x.astype(int).clip(0, columns - 1)]
+
+
+def maze_right(frame: np.ndarray, real: np.ndarray) -> float:
+    """The share of a frame's pixels in tiles that nobody walks on, so walls and ground alone, that are as in another.
+
+    Both frames are uint8 `[512, 512, 3]`.
+    """
+    error = np.abs(frame.astype(np.int16) - real).max(axis=-1)
+    return float((error[_wall_pixels()] <= PIXEL_TOLERANCE).mean())
+
+
+def _begin_anew(engine: DreamEngine, seeds: dict[int, Seed]) -> None:
+    """Put other histories in the place of some of an engine's dreams."""
+    state = engine.get_state()
+    latents, actions = torch.stack(state.latents, dim=1), state.actions.clone()
+    for i, seed in seeds.items():
+        latents[i], actions[i] = seed.latents, seed.actions
+    engine.set_state(replace(state, latents=latents.unbind(1), actions=actions))
+
+
+def _key(player: np.random.Generator) -> int:
+    """One of the four directions."""
+    return int(player.integers(Action.NO_ACTION))
+
+
+def _show(frames: dict[int, list[np.ndarray]], step: int, runs: range, pictures: np.ndarray, shown: int) -> None:
+    if step in frames:
+        frames[step] += [picture.copy() for run, picture in zip(runs, pictures, strict=True) if run < shown]
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """Things seen, things said, and how many of them belong together."""
+
+    seen: int
+    said: int
+    right: int
+
+
+def _match(windows: Sequence[tuple[int, int]], said: Sequence[int]) -> _Matched:
+    """Give each announced step the window (first to last step) that closes first, of those that it lies in."""
+    waiting = sorted(windows, key=lambda window: window[1])
+    right = 0
+    for step in sorted(said):
+        fits = next((window for window in waiting if window[0] <= step <= window[1]), None)
+        if fits is not None:
+            waiting.remove(fits)
+            right += 1
+    return _Matched(len(windows), len(said), right)
+
+
+def _meals(judged: Judged, points: int, announced: Sequence[float]) -> _Matched:
+    """Pellets of one kind seen eaten, and announced; a place may be covered when its pellet goes."""
+    eaten: list[Meal] = [meal for meal in judged.meals if meal.points == points]
+    said: list[int] = []
+    for step, gain in enumerate(announced):
+        rest = int(gain) % (2 * POWER_PELLET)  # without ghosts
+        powers, pellets = divmod(rest, POWER_PELLET)
+        said += [step] * (powers if points == POWER_PELLET else pellets // PELLET)
+    # Step t leads to reading t + 1; one step early or late is forgiven.
+    return _match([(meal.after - 1, meal.by) for meal in eaten], said)
+
+
+def _deaths(judged: Judged, announced: Sequence[bool]) -> _Matched:
+    seen = [int(step) for step in np.flatnonzero(judged.deaths)]
+    return _match([(step - LATE, step + LATE) for step in seen], [int(step) for step in np.flatnonzero(announced)])
+
+
+def _found(parts: Sequence[_Matched]) -> Report:
+    seen, said, right = (sum(getattr(part, name) for part in parts) for name in ("seen", "said", "right"))
+    return {
+        "recall": right / seen if seen else None,
+        "precision": right / said if said else None,
+        "seen": seen,
+        "said": said,
+    }
+
+
+def _at_junction(reading: Reading) -> bool:
+    """Whether a ghost in its own colour stands in the middle of a tile from which it may go three ways or more."""
+    origin = to_frame_xy(np.zeros(2))
+    for sprite in reading.sprites:
+        if sprite.actor in GHOST_COLOURS and sprite.whole:
+            column, row = (np.array([sprite.x, sprite.y]) - origin) / (SCALE * SPRITE_SIZE)
+            x, y = round(column), round(row)
+            central = max(abs(column - x), abs(row - y)) * SCALE * SPRITE_SIZE <= 0.5 * MOVED
+            if central and 0 < x < WALL.shape[1] - 1 and 0 < y < WALL.shape[0] - 1 and not WALL[y, x]:
+                ways = sum(not WALL[y + dy, x + dx] for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)))
+                if ways >= 3:
+                    return True
+    return False
+
+
+def _differ(one: Reading, other: Reading, actors: Sequence[Actor]) -> bool:
+    """Whether any of these actors is somewhere in one reading and nowhere near in the other."""
+    for here, there in ((one, other), (other, one)):
+        for sprite in here.sprites:
+            if sprite.actor in actors and not any(
+                s.actor is sprite.actor and max(abs(s.x - sprite.x), abs(s.y - sprite.y)) <= MOVED
+                for s in there.sprites
+            ):
+                return True
+    return False
+
+
+def table(report: Report) -> list[tuple[str, str]]:
+    """A report of `report_dreams` in short: what was measured, and the figure with its number of cases."""
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1%}"
+
+    rules = report["rules"]
+    rows = [
+        (f"broken rules in 1,000 steps: {name}", f"{'-' if rate is None else f'{rate:.2f}'} ({rules['counts'][name]})")
+        for name, rate in rules["per_1000"].items()
+    ]
+    rows.append(("judged steps", f"{rules['steps']}"))
+    rows.append(("collapsed runs", f"{report['collapsed']['runs']} of {report['collapsed']['n']}"))
+    for name, key in (("pellets", "pellets"), ("power pellets", "power_pellets")):
+        part = report["rewards"][key]
+        figure = f"{share(part['recall'])} (precision {share(part['precision'])}), {part['seen']} eaten"
+        rows.append((f"{name} announced", figure))
+    rows.append(("rewards unlike the score's step", share(report["rewards"]["unlike_the_score"])))
+    part = report["lives_lost"]
+    figure = f"{share(part['recall'])} (precision {share(part['precision'])}), {part['seen']} seen, {part['said']} said"
+    rows += [("lost lives announced", figure), ("ends announced", str(report["ends"]))]
+    return rows
+
+
+@dataclass
+class LongRuns:
+    """Dream long runs of a world, and judge them by the game's rules."""
+
+    world: str
+    """A shipped world's name, a world's folder, or a hub id."""
+    out: Path = Path("long_runs.json")
+    """Where the figures go."""
+    seeds: int = 20
+    """Runs, each from a seed of its own."""
+    steps: int = 1000
+    """Steps of each run."""
+    real: str | None = None
+    """A recorded dataset that is read and judged in the same way: what the reader itself gets wrong."""
+    real_episodes: int = 12
+    """Episodes of it, from its beginning."""
+    branches: int = 20
+    """Runs that are dreamed twice, with other noise."""
+    batch_size: int = 20
+    """Dreams in one forward pass."""
+    num_inference_steps: int | None = None
+    """Denoising steps a frame; the world's own number by default."""
+    workers: int = 0
+    """Processes that read frames; 0 reads them between the steps."""
+    device: str = "auto"
+    """cuda, mps, cpu, or auto."""
+    seed: int = 0
+    """Seed of everything that is random."""
+
+
+def main(config: LongRuns) -> None:
+    config.out.parent.mkdir(parents=True, exist_ok=True)  # now, not after an hour of dreaming
+    world = WorldModel.from_pretrained(config.world, device=config.device)
+    settings: dict[str, Any] = {"num_inference_steps": config.num_inference_steps, "seed": config.seed}
+    dreams = dream_long(
+        world, config.seeds, config.steps, batch_size=config.batch_size, workers=config.workers, **settings
+    )
+    report: Report = {
+        "world": {"name": world.config.name, "hash": world.hash},
+        "conditions": {"seeds": config.seeds, "steps": config.steps, "batch_size": config.batch_size, **settings},
+        "dream": report_dreams(dreams.dreams),
+        "two_generators": two_generators(world, config.branches, **settings),
+    }
+    if config.real is not None:
+        episodes = list(islice(read_episodes(config.real), config.real_episodes))
+        report["real"] = {"dataset": config.real, **report_dreams(read_recording(episodes, config.workers))}
+    partial = config.out.with_name(f".{config.out.name}.partial")
+    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, config.out)
+    for kind in ("dream", "real"):
+        if kind in report:
+            print(f"\n{kind}")
+            for name, figure in table(report[kind]):
+                print(f"  {name:40} {figure}")
+    parted = report["two_generators"]
+    differ = "-" if parted["ghosts_differ"] is None else f"{parted['ghosts_differ']:.0%}"
+    print(f"\ntwo generators: ghosts differ after {parted['steps']} steps in {differ} of {parted['n']} runs")
+    print(f"Report: {config.out}")
+
+
+if __name__ == "__main__":
+    command(main, LongRuns)
