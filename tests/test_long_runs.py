@@ -13,18 +13,9 @@ import torch
 
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.world import WorldModel
-from training.long_runs import (
-    SHOWN_STEPS,
-    Dream,
-    LongRuns,
-    dream_long,
-    main,
-    maze_right,
-    read_recording,
-    report_dreams,
-    table,
-    two_generators,
-)
+from training.branches import two_generators
+from training.long_report import Dream, report_dreams, table
+from training.long_runs import SHOWN_STEPS, LongRuns, dream_long, main, maze_right, read_recording
 from training.sprites import Actor
 
 

@@ -31,6 +31,7 @@ from torch import Tensor
 from neural_pacman.episodes import HISTORY, Episode
 from neural_pacman.world import WorldModel
 from training.bars import bars
+from training.branches import two_generators
 from training.clips import Clip, choose_starts, clip_states, has_labels, spread, walk
 from training.command import command
 from training.courses import Courses
@@ -38,7 +39,8 @@ from training.curves import save_curves
 from training.figures import Report
 from training.fit import check_fit, read_some
 from training.free_running import FreeRunning, dream_on, few_step_dreams
-from training.long_runs import dream_long, read_recording, report_dreams, two_generators
+from training.long_report import report_dreams
+from training.long_runs import dream_long, read_recording
 from training.perceptual import lpips_missing
 from training.pictures import Pictures, save_long_sheet
 from training.progress import progress_bar

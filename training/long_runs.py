@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -23,64 +23,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from neural_pacman.actions import Action
 from neural_pacman.engine import DreamEngine
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE
 from neural_pacman.seeds import Seed, Seeds
 from neural_pacman.world import WorldModel
+from training.branches import any_key, two_generators
 from training.clips import batches
 from training.command import command
-from training.eating import PELLET, POWER_PELLET, Meal
-from training.figures import Report, mean
+from training.figures import Report
+from training.long_report import Dream, report_dreams, table
 from training.progress import progress_bar
 from training.reader import WALL, Reading, read
-from training.rules import Judged, judge, report_rules, reward_errors
-from training.sprites import GHOST_COLOURS, SCALE, SIDE_BAR, SPRITE_SIZE, Actor, to_frame_xy
+from training.sprites import SCALE, SIDE_BAR, SPRITE_SIZE
 
 SHOWN_STEPS = (0, 16, 64, 256, 1000)
 """Steps whose frames are kept for a contact sheet."""
-LAST_STEPS = 50
-PRESENT = 0.9
-MAZE_RIGHT = 0.99
-"""A dream has collapsed when fewer of the maze's pixels are right at its end, or when Pac-Man was there in fewer than
-`PRESENT` of its last `LAST_STEPS` steps."""
 PIXEL_TOLERANCE = 64
 """Largest error of a colour channel in a right pixel."""
-LATE = 2
-"""Steps by which a lost life may be announced before or after it is seen."""
-BRANCH_STEPS = 16
-MOVED = 6.0
-"""Frame px by which a ghost is somewhere else; reading errs by 1.4, and a ghost's step is 7.4."""
-
-
-@dataclass
-class Dream:
-    """A stretch of one run, from a seed to an announced end or to the run's last step.
-
-    Attributes:
-        run: the number of its run.
-        seed: the seed that it began from, as the world counts them.
-        readings: of its `T + 1` frames, the first of which shows the seed.
-        points: announced reward of each of its `T` steps.
-        lives_lost: whether each step announced a lost life.
-        maze_right: share of the maze's pixels in its last frame that are as in its first.
-        ended: whether the world announced its end (the frame after an end means nothing, and is not among them).
-    """
-
-    run: int
-    seed: int
-    readings: list[Reading] = field(default_factory=list)
-    points: list[float] = field(default_factory=list)
-    lives_lost: list[bool] = field(default_factory=list)
-    maze_right: float | None = None
-    ended: bool = False
-
-    def collapsed(self) -> bool:
-        last = self.readings[1:][-LAST_STEPS:]
-        present = mean([any(s.actor is Actor.PACMAN for s in reading.sprites) for reading in last])
-        gone = present is not None and present < PRESENT
-        return gone or (self.maze_right is not None and self.maze_right < MAZE_RIGHT)
 
 
 @dataclass(frozen=True)
@@ -132,7 +92,7 @@ def dream_long(
             engine = DreamEngine(world, len(part), num_inference_steps)
             begun = [starts[index] for index in first]
             engine.reset(torch.stack([s.latents for s in begun]), torch.stack([s.actions for s in begun]), generators)
-            actions = [_key(player) for player in players]
+            actions = [any_key(player) for player in players]
             pictures = engine.decode()
             running = [Dream(run, index) for run, index in zip(part, first, strict=True)]
             mazes = list(pictures)  # as each dream began
@@ -141,7 +101,7 @@ def dream_long(
             _show(frames, 0, part, pictures, shown)
             for step in range(1, steps + 1):
                 actions = [
-                    action if player.random() < sticky else _key(player)
+                    action if player.random() < sticky else any_key(player)
                     for action, player in zip(actions, players, strict=True)
                 ]
                 outcome = engine.step(actions)
@@ -185,75 +145,6 @@ def read_recording(episodes: Sequence[Episode], workers: int = 0) -> list[Dream]
                 recording.lives_lost = [bool(less) for less in np.diff(episode.labels["lives"]) < 0]
             recordings.append(recording)
     return recordings
-
-
-def report_dreams(dreams: Sequence[Dream]) -> Report:
-    """All figures of long dreams, or of recordings: rules, collapses, rewards, lost lives, ends, and each run's own."""
-    judged = [judge(dream.readings) for dream in dreams]
-    announced = [(dream, run) for dream, run in zip(dreams, judged, strict=True) if len(dream.points) == run.steps]
-    errors = [error for dream, run in announced for error in reward_errors(run, dream.points)]
-    runs = sorted({dream.run for dream in dreams})
-    collapsed = {dream.run for dream in dreams if dream.collapsed()}
-    return {
-        "rules": report_rules(judged),
-        "collapsed": {"runs": len(collapsed), "share": len(collapsed) / len(runs) if runs else None, "n": len(runs)},
-        "maze_right": mean([dream.maze_right for dream in dreams if dream.maze_right is not None]),
-        "rewards": {
-            "pellets": _found([_meals(run, PELLET, dream.points) for dream, run in announced]),
-            "power_pellets": _found([_meals(run, POWER_PELLET, dream.points) for dream, run in announced]),
-            "unlike_the_score": mean([bool(error) for error in errors]),
-        },
-        "lives_lost": _found([_deaths(run, dream.lives_lost) for dream, run in announced]),
-        "ends": sum(dream.ended for dream in dreams),
-        "runs": [
-            {
-                "run": run,
-                "seeds": [dream.seed for dream in dreams if dream.run == run],
-                "collapsed": run in collapsed,
-                **report_rules([j for dream, j in zip(dreams, judged, strict=True) if dream.run == run]),
-            }
-            for run in runs
-        ],
-    }
-
-
-def two_generators(
-    world: WorldModel,
-    runs: int = 20,
-    *,
-    num_inference_steps: int | None = None,
-    seed: int = 0,
-) -> Report:
-    """How often two dreams of one history and the same actions, whose noise alone differs, part ways.
-
-    Begins at seeds of the world's own that show a ghost at a junction, and plays `BRANCH_STEPS` of sticky keys.
-    Returns the share of runs whose ghosts differ, and whose Pac-Man does, which the noise should not decide; None for
-    both when no seed shows a ghost at a junction.
-    """
-    starts = Seeds.of(world)
-    ghosts: list[bool] = []
-    pacmen: list[bool] = []
-    order = iter(np.random.default_rng(seed).permutation(len(starts)))
-    with progress_bar(total=runs, desc="two generators", unit="run") as bar:
-        for index in order:
-            if len(ghosts) == runs:
-                break
-            begun = starts[int(index)]
-            engine = DreamEngine(world, 2, num_inference_steps)
-            generators = [torch.Generator().manual_seed(2 * (seed + int(index)) + i) for i in range(2)]
-            engine.reset(torch.stack([begun.latents] * 2), torch.stack([begun.actions] * 2), generators)
-            if not _at_junction(read(engine.decode()[0])):
-                continue
-            player = np.random.default_rng([seed, int(index)])
-            action = _key(player)
-            for _ in range(BRANCH_STEPS):
-                action = action if player.random() < 0.9 else _key(player)
-                engine.step([action] * 2)
-            one, other = (read(picture) for picture in engine.decode())
-            ghosts.append(_differ(one, other, [actor for actor in Actor if actor is not Actor.PACMAN]))
-            pacmen.append(_differ(one, other, [Actor.PACMAN]))
-            bar.update(1)
-    return {"ghosts_differ": mean(ghosts), "pacman_differs": mean(pacmen), "steps": BRANCH_STEPS, "n": len(ghosts)}
 
 
 class _Readers:
@@ -324,113 +215,9 @@ def _begin_anew(engine: DreamEngine, seeds: dict[int, Seed]) -> None:
     engine.set_state(replace(state, latents=latents.unbind(1), actions=actions))
 
 
-def _key(player: np.random.Generator) -> int:
-    """One of the four directions."""
-    return int(player.integers(Action.NO_ACTION))
-
-
 def _show(frames: dict[int, list[np.ndarray]], step: int, runs: range, pictures: np.ndarray, shown: int) -> None:
     if step in frames:
         frames[step] += [picture.copy() for run, picture in zip(runs, pictures, strict=True) if run < shown]
-
-
-@dataclass(frozen=True)
-class _Matched:
-    """Things seen, things said, and how many of them belong together."""
-
-    seen: int
-    said: int
-    right: int
-
-
-def _match(windows: Sequence[tuple[int, int]], said: Sequence[int]) -> _Matched:
-    """Give each announced step the window (first to last step) that closes first, of those that it lies in."""
-    waiting = sorted(windows, key=lambda window: window[1])
-    right = 0
-    for step in sorted(said):
-        fits = next((window for window in waiting if window[0] <= step <= window[1]), None)
-        if fits is not None:
-            waiting.remove(fits)
-            right += 1
-    return _Matched(len(windows), len(said), right)
-
-
-def _meals(judged: Judged, points: int, announced: Sequence[float]) -> _Matched:
-    """Pellets of one kind seen eaten, and announced; a place may be covered when its pellet goes."""
-    eaten: list[Meal] = [meal for meal in judged.meals if meal.points == points]
-    said: list[int] = []
-    for step, gain in enumerate(announced):
-        rest = int(gain) % (2 * POWER_PELLET)  # without ghosts
-        powers, pellets = divmod(rest, POWER_PELLET)
-        said += [step] * (powers if points == POWER_PELLET else pellets // PELLET)
-    # Step t leads to reading t + 1; one step early or late is forgiven.
-    return _match([(meal.after - 1, meal.by) for meal in eaten], said)
-
-
-def _deaths(judged: Judged, announced: Sequence[bool]) -> _Matched:
-    seen = [int(step) for step in np.flatnonzero(judged.deaths)]
-    return _match([(step - LATE, step + LATE) for step in seen], [int(step) for step in np.flatnonzero(announced)])
-
-
-def _found(parts: Sequence[_Matched]) -> Report:
-    seen, said, right = (sum(getattr(part, name) for part in parts) for name in ("seen", "said", "right"))
-    return {
-        "recall": right / seen if seen else None,
-        "precision": right / said if said else None,
-        "seen": seen,
-        "said": said,
-    }
-
-
-def _at_junction(reading: Reading) -> bool:
-    """Whether a ghost in its own colour stands in the middle of a tile from which it may go three ways or more."""
-    origin = to_frame_xy(np.zeros(2))
-    for sprite in reading.sprites:
-        if sprite.actor in GHOST_COLOURS and sprite.whole:
-            column, row = (np.array([sprite.x, sprite.y]) - origin) / (SCALE * SPRITE_SIZE)
-            x, y = round(column), round(row)
-            central = max(abs(column - x), abs(row - y)) * SCALE * SPRITE_SIZE <= 0.5 * MOVED
-            if central and 0 < x < WALL.shape[1] - 1 and 0 < y < WALL.shape[0] - 1 and not WALL[y, x]:
-                ways = sum(not WALL[y + dy, x + dx] for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)))
-                if ways >= 3:
-                    return True
-    return False
-
-
-def _differ(one: Reading, other: Reading, actors: Sequence[Actor]) -> bool:
-    """Whether any of these actors is somewhere in one reading and nowhere near in the other."""
-    for here, there in ((one, other), (other, one)):
-        for sprite in here.sprites:
-            if sprite.actor in actors and not any(
-                s.actor is sprite.actor and max(abs(s.x - sprite.x), abs(s.y - sprite.y)) <= MOVED
-                for s in there.sprites
-            ):
-                return True
-    return False
-
-
-def table(report: Report) -> list[tuple[str, str]]:
-    """A report of `report_dreams` in short: what was measured, and the figure with its number of cases."""
-
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1%}"
-
-    rules = report["rules"]
-    rows = [
-        (f"broken rules in 1,000 steps: {name}", f"{'-' if rate is None else f'{rate:.2f}'} ({rules['counts'][name]})")
-        for name, rate in rules["per_1000"].items()
-    ]
-    rows.append(("judged steps", f"{rules['steps']}"))
-    rows.append(("collapsed runs", f"{report['collapsed']['runs']} of {report['collapsed']['n']}"))
-    for name, key in (("pellets", "pellets"), ("power pellets", "power_pellets")):
-        part = report["rewards"][key]
-        figure = f"{share(part['recall'])} (precision {share(part['precision'])}), {part['seen']} eaten"
-        rows.append((f"{name} announced", figure))
-    rows.append(("rewards unlike the score's step", share(report["rewards"]["unlike_the_score"])))
-    part = report["lives_lost"]
-    figure = f"{share(part['recall'])} (precision {share(part['precision'])}), {part['seen']} seen, {part['said']} said"
-    rows += [("lost lives announced", figure), ("ends announced", str(report["ends"]))]
-    return rows
 
 
 @dataclass
