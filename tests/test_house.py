@@ -123,10 +123,12 @@ def test_the_readme_shows_files_that_are_there() -> None:
     for picture in re.findall(r"\]\((docs/[^)]+)\)", README):
         assert (ROOT / picture).is_file(), picture
     (tree,) = fenced("")
+    top = Path()
     for line in tree.splitlines():
         nested, paths = line.startswith("  "), re.split(r"\s{2,}", line.strip())[0]
+        top = top if nested else ROOT / paths
         for path in paths.split(", "):
-            assert (ROOT / ("neural_pacman" if nested else ".") / path).exists(), path
+            assert (top / path if nested else top).exists(), path
 
 
 def test_the_readmes_example_runs() -> None:

@@ -32,7 +32,7 @@ def dream(denoiser: nn.Module, noise: Tensor, steps: int) -> Tensor:
 
 def test_levels_fall_from_pure_noise_to_none_and_lean_to_high_noise() -> None:
     torch.testing.assert_close(noise_levels(1), torch.tensor([1.0, 0.0]))
-    torch.testing.assert_close(noise_levels(2), torch.tensor([1.0, 5 / 6, 0.0]))
+    torch.testing.assert_close(noise_levels(2), torch.tensor([1.0, 2 / 3, 0.0]))
     levels = noise_levels(4)
     assert (levels.diff() < 0).all() and (levels[1:-1] > torch.tensor([0.75, 0.5, 0.25])).all()
 

@@ -434,7 +434,7 @@ def test_history_is_noisy_from_the_start_and_the_level_is_told(counted: Cache, t
         clean = batch["latents"][:, i : HISTORY + i].float().flatten(1, 2)
         noise = (history - clean).flatten(1).std(1)
         torch.testing.assert_close(noise, level, atol=0.01, rtol=0)
-        assert level.min() == 0 and 0.2 < level.max() <= 0.5 and sigma.max() == 1 and sigma.min() > 0.5
+        assert level.min() == 0 and 0.2 < level.max() <= 0.5 and sigma.max() == 1 and sigma.min() >= 0.4
         assert actions.argmax(-1).tolist() == batch["actions"][:, i : HISTORY + i].tolist()
 
 
