@@ -409,6 +409,19 @@ def test_every_state_with_enough_after_it_is_drawn(counted: Cache) -> None:
         WindowBatches(counted, 4, 100, 0.0)
 
 
+def test_rare_events_are_drawn_more_often_than_they_come(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "cache", LENGTHS)
+    cache.life_lost[20], cache.rewards[40] = 1, 200
+
+    def shares(event_share: float) -> tuple[float, float]:
+        batches = WindowBatches(cache, 400, 3, 0.0, event_share)
+        newest = batches(np.random.default_rng(0))["latents"][:, HISTORY - 1, 0, 0, 0].astype(int)
+        return np.isin(newest, [18, 19, 20]).mean(), np.isin(newest, [38, 39, 40]).mean()
+
+    assert max(shares(0.0)) < 0.12
+    assert min(shares(0.8)) > 0.3  # a lost life and a ghost eaten, half and half
+
+
 class Probe(nn.Module):
     """A denoiser that repeats the last frame and keeps what it was given."""
 
