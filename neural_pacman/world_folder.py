@@ -165,15 +165,17 @@ def read_config(folder: Path) -> WorldConfig:
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, mark: str = CONFIG, kind: str = "world") -> Iterator[Path]:
     """A new folder beside `folder` that takes its place when the block ends, and vanishes when it raises.
 
-    A process killed in between leaves the former world, the new one, or (between two renames) none under that name and
-    both whole beside it; the next call clears up. Raises ValueError rather than replace a folder that is not a world.
+    `mark` is the file that tells a folder of this `kind`. A process killed in between leaves the former one, the new one, or (between two renames) none under that name and
+    both whole beside it; the next call clears up. Raises ValueError rather than replace anything else.
     """
     folder = folder.resolve()
-    if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not a world; expected a new or empty folder, or a world to replace.")
+    if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"{folder} exists and is not a {kind}; expected a new or empty folder, or a {kind} to replace."
+        )
     unfinished, former = (folder.with_name(f".{folder.name}.{state}") for state in ("unfinished", "former"))
     if former.exists() and not folder.exists():
         former.rename(folder)

@@ -18,15 +18,15 @@ from PIL import Image
 from neural_pacman.actions import Action
 from neural_pacman.episodes import FORMAT_KEY, HISTORY, OWN_FORMAT, Episode, read_episodes
 from neural_pacman.world import WorldModel
+from neural_pacman.world_folder import replacing
 from training.bars import BARS, Bar, bars
 from training.clips import REACHES, Clip, choose_starts, spread, walk
 from training.contact_sheet import contact_sheet
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import FIGURES, Evaluation, evaluate
 from training.figures import BEST_PSNR, detection, detection_within, psnr
 from training.fit import check_fit, read_some
 from training.free_running import dream_on, has_cast
 from training.reader import PELLET_XY, POWER, read
-from training.report_folder import FIGURES, report_folder
 from training.sprites import read_sprites
 from training.teacher_forced import AROUND, DIRECTIONS, around, find_turns, same_pellets
 from training.wording import percent
@@ -148,7 +148,7 @@ def test_a_dataset_of_short_episodes_is_refused(tiny_world: Path, sample: Path, 
 
 def test_a_folder_that_is_no_report_is_not_replaced(tiny_world: Path, sample: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("dear to me")
-    with pytest.raises(ValueError, match="exists and is no report"):
+    with pytest.raises(ValueError, match="exists and is not a report"):
         evaluate(evaluation(tiny_world, sample, tmp_path))
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -156,9 +156,9 @@ def test_a_folder_that_is_no_report_is_not_replaced(tiny_world: Path, sample: Pa
 def test_a_report_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "report"
     for words in ("old", "new"):
-        with report_folder(out) as folder:
+        with replacing(out, FIGURES, "report") as folder:
             (folder / FIGURES).write_text(words)
-    with pytest.raises(KeyboardInterrupt), report_folder(out) as folder:
+    with pytest.raises(KeyboardInterrupt), replacing(out, FIGURES, "report") as folder:
         (folder / FIGURES).write_text("half")
         raise KeyboardInterrupt
     assert [file.name for file in tmp_path.iterdir()] == ["report"]

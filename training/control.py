@@ -17,6 +17,7 @@ from training.figures import Report, mean
 from training.reader import Reading
 from training.rules import HOME, JUMP, NEAR_HOME
 from training.sprites import GHOST_COLOURS, SCALE, Actor, Sprite, to_frame_xy
+from training.teacher_forced import DIRECTIONS
 
 TOLERANCE = 4.0
 """Frame px by which places, and moves, may differ and still be the same. A step is 11.1, and reading errs by 1.4."""
@@ -29,8 +30,6 @@ COVERING = 20
 HORIZONS = (1, 4, 16)
 NORMAL, FRIGHTENED, EATEN = 1, 2, 3
 """The labels' `ghost_state`."""
-
-_DIRECTIONS = {Action.LEFT: (-1, 0), Action.RIGHT: (1, 0), Action.UP: (0, -1), Action.DOWN: (0, 1)}
 
 
 class Kind(StrEnum):
@@ -123,7 +122,7 @@ def _kind(move: np.ndarray, heading: np.ndarray, action: int) -> Kind:
         return Kind.TURNING
     if move @ heading < 0:
         return Kind.REVERSING
-    asked = _DIRECTIONS.get(Action(action), tuple(heading))
+    asked = DIRECTIONS.get(Action(action), tuple(heading))
     return Kind.CONTINUING if asked == tuple(heading) else Kind.BLOCKED
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from neural_pacman.episodes import HISTORY, Episode
 from neural_pacman.world import WorldModel
+from neural_pacman.world_folder import replacing
 from training.bars import bars
 from training.branches import two_generators
 from training.clips import Clip, choose_starts, clip_states, has_labels, spread, walk
@@ -45,11 +46,12 @@ from training.perceptual import lpips_missing
 from training.pictures import Pictures, save_long_sheet
 from training.progress import progress_bar
 from training.report import markdown
-from training.report_folder import FIGURES, report_folder
 from training.summary import summary
 from training.teacher_forced import DENOISING_STEPS, TeacherForced, compare_counts, find_turns
 
 FEW_STEP_HORIZON = 16
+FIGURES = "report.json"
+"""What makes a folder a report."""
 
 QUICK: dict[str, Any] = {
     **{"episodes": 2, "rollouts": 6, "windows": 12, "few_step_windows": 6, "turns": 6, "videos": 1},
@@ -113,7 +115,7 @@ def evaluate(config: Evaluation) -> Report:
     began = time.monotonic()
     if config.quick:
         config = replace(config, **QUICK)
-    with report_folder(config.out) as folder:
+    with replacing(config.out, FIGURES, "report") as folder:
         world = WorldModel.from_pretrained(config.world, device=config.device)
         episodes = read_some(config.dataset, config.episodes)
         check_fit(world, episodes, config.dataset)

@@ -7,9 +7,7 @@ on from another seed. `--real D` adds the same figures of recorded episodes: wha
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -29,6 +27,7 @@ from neural_pacman.frames import FRAME_SIZE
 from neural_pacman.seeds import Seed, Seeds
 from neural_pacman.world import WorldModel
 from training.branches import any_key, two_generators
+from training.cache import write_json
 from training.clips import batches
 from training.command import command
 from training.figures import Report
@@ -266,9 +265,7 @@ def main(config: LongRuns) -> None:
     if config.real is not None:
         episodes = list(islice(read_episodes(config.real), config.real_episodes))
         report["real"] = {"dataset": config.real, **report_dreams(read_recording(episodes, config.workers))}
-    partial = config.out.with_name(f".{config.out.name}.partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, config.out)
+    write_json(config.out, report)
     for kind in ("dream", "real"):
         if kind in report:
             print(f"\n{kind}")
