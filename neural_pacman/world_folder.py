@@ -168,8 +168,9 @@ def read_config(folder: Path) -> WorldConfig:
 def replacing(folder: Path, mark: str = CONFIG, kind: str = "world") -> Iterator[Path]:
     """A new folder beside `folder` that takes its place when the block ends, and vanishes when it raises.
 
-    `mark` is the file that tells a folder of this `kind`. A process killed in between leaves the former one, the new one, or (between two renames) none under that name and
-    both whole beside it; the next call clears up. Raises ValueError rather than replace anything else.
+    `mark` is the file that tells a folder of this `kind`. A process killed in between leaves the former one, the new
+    one, or (between two renames) none under that name and both whole beside it; the next call clears up. Raises
+    ValueError rather than replace anything else.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder / mark).is_file() and (not folder.is_dir() or any(folder.iterdir())):
