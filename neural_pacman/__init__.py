@@ -13,16 +13,19 @@ from gymnasium.envs.registration import register
 if TYPE_CHECKING:
     from neural_pacman.actions import Action
     from neural_pacman.engine import DreamEngine
-    from neural_pacman.env import NeuralPacmanEnv
+    from neural_pacman.env import DreamState, NeuralPacmanEnv
     from neural_pacman.episodes import DatasetFormat, read_episodes
     from neural_pacman.seeds import Seeds
+    from neural_pacman.vector_env import NeuralPacmanVectorEnv
     from neural_pacman.world import WorldModel, known_worlds
 
 __all__ = [
     "Action",
     "DatasetFormat",
     "DreamEngine",
+    "DreamState",
     "NeuralPacmanEnv",
+    "NeuralPacmanVectorEnv",
     "Seeds",
     "WorldModel",
     "known_worlds",
@@ -33,7 +36,9 @@ _HOMES = {
     "Action": "actions",
     "DatasetFormat": "episodes",
     "DreamEngine": "engine",
+    "DreamState": "dreams",
     "NeuralPacmanEnv": "env",
+    "NeuralPacmanVectorEnv": "vector_env",
     "Seeds": "seeds",
     "WorldModel": "world",
     "known_worlds": "world",
@@ -41,7 +46,12 @@ _HOMES = {
 }
 """The module each public name lives in."""
 
-register(id="NeuralPacman-v0", entry_point="neural_pacman.env:NeuralPacmanEnv", max_episode_steps=1000)
+register(
+    id="NeuralPacman-v0",
+    entry_point="neural_pacman.env:NeuralPacmanEnv",
+    vector_entry_point="neural_pacman.vector_env:NeuralPacmanVectorEnv",
+    max_episode_steps=1000,
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,9 @@ LATENT_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 STATE_VERSION = 1
 """Counts up when a saved state's meaning changes; a state of another version is refused."""
 
+DECODE_CHUNK = 8
+"""Frames of a history decoded at once, which bounds the memory."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -56,6 +59,17 @@ class EngineState:
     latents: tuple[Tensor, ...]
     actions: Tensor
     generators: tuple[Tensor, ...]
+
+    def take(self, dreams: Sequence[int]) -> EngineState:
+        """These of the dreams, by index, as a state of their own; an index may come twice. IndexError outside."""
+        chosen = list(dreams)
+        return EngineState(
+            self.version,
+            self.world,
+            tuple(latent[chosen] for latent in self.latents),
+            self.actions[chosen],
+            tuple(self.generators[dream] for dream in chosen),
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As arrays: a pickled tensor brings all of the storage that it is a view of, and its device.
@@ -93,27 +107,50 @@ class DreamEngine:
         self._generators: list[torch.Generator] = []
         self._pictures: Tensor | None = None
 
-    def reset(self, latents: Tensor, actions: Tensor, generators: Sequence[torch.Generator]) -> None:
-        """Begin all dreams anew from their histories.
+    @torch.no_grad()
+    def reset(
+        self,
+        latents: Tensor,
+        actions: Tensor,
+        generators: Sequence[torch.Generator],
+        dreams: Sequence[int] | None = None,
+    ) -> None:
+        """Begin `N` dreams anew from their histories: all, or only `dreams`, while the others stay as they are.
 
         Args:
-            latents: float32 `[B, 32, 32, 16, 16]`, oldest first. Kept, not copied: do not write to them.
-            actions: int64 `[B, 31]`, those between the latents.
+            latents: float32 `[N, 32, 32, 16, 16]`, oldest first. Kept, not copied: do not write to them.
+            actions: int64 `[N, 31]`, those between the latents.
             generators: one CPU generator a dream, the source of its noise from here on.
+            dreams: indices of those to begin anew; None for all.
 
-        Raises ValueError for other shapes or numbers.
+        Raises ValueError for other shapes or numbers, RuntimeError for some dreams before the first `reset` of all.
         """
-        expected = {"latents": (self.num_dreams, HISTORY, *LATENT_SHAPE), "actions": (self.num_dreams, HISTORY - 1)}
+        count = self.num_dreams if dreams is None else len(dreams)
+        expected = {"latents": (count, HISTORY, *LATENT_SHAPE), "actions": (count, HISTORY - 1)}
         for name, given in (("latents", latents), ("actions", actions)):
             if tuple(given.shape) != expected[name]:
                 raise ValueError(f"{name} have shape {list(given.shape)}; expected {list(expected[name])}.")
-        if len(generators) != self.num_dreams:
-            raise ValueError(f"Given {len(generators)} generators for {self.num_dreams} dreams; expected one each.")
-        device = self.world.device
-        self._tape = deque(latents.to(device).unbind(1), maxlen=HISTORY)
-        self._actions = actions.to(device)
-        self._generators = list(generators)
-        self._pictures = None
+        if len(generators) != count:
+            raise ValueError(f"Given {len(generators)} generators for {count} dreams; expected one each.")
+        latents, actions = latents.to(self.world.device), actions.to(self.world.device)
+        if dreams is None:
+            self._actions, self._generators, self._pictures = actions, list(generators), None
+        else:
+            if self._actions is None:
+                raise RuntimeError("Some dreams were to begin anew before reset() began them all.")
+            rows = list(dreams)
+            # Into copies: states that were saved share what is here.
+            latents = torch.stack(tuple(self._tape), dim=1).index_copy_(
+                0, torch.tensor(rows, device=latents.device), latents
+            )
+            self._actions = self._actions.clone()
+            self._actions[rows] = actions
+            for row, generator in zip(rows, generators, strict=True):
+                self._generators[row] = generator
+            if self._pictures is not None:  # the others' pictures are as good as they were
+                self._pictures = self._pictures.clone()
+                self._pictures[rows] = self.world.decode(latents[rows, -1])
+        self._tape = deque(latents.unbind(1), maxlen=HISTORY)
 
     @torch.no_grad()
     def step(self, actions: np.ndarray | Sequence[int]) -> Step:
@@ -160,10 +197,19 @@ class DreamEngine:
         """
         if self._pictures is None:
             self._pictures = self.world.decode(self.latent)
-        pictures = self._pictures
-        if size != FRAME_SIZE:
-            pictures = functional.interpolate(pictures, size=(size, size), mode="area")
-        return to_images(pictures)
+        return _images(self._pictures, size)
+
+    def history(self, dream: int = 0) -> Tensor:
+        """The last 32 latents of one dream, float32 `[32, 32, 16, 16]`, oldest first. RuntimeError before `reset`."""
+        if not self._tape:
+            raise RuntimeError("There is no dream yet: call reset() first.")
+        return torch.stack([latent[dream] for latent in self._tape])
+
+    @torch.no_grad()
+    def decode_history(self, dream: int = 0, size: int = FRAME_SIZE) -> np.ndarray:
+        """The last 32 frames of one dream, uint8 `[32, size, size, 3]`, oldest first. RuntimeError before `reset`."""
+        parts = self.history(dream).split(DECODE_CHUNK)
+        return np.concatenate([_images(self.world.decode(part), size) for part in parts])
 
     def get_state(self) -> EngineState:
         """The dreams as they stand. RuntimeError before `reset`."""
@@ -197,9 +243,15 @@ class DreamEngine:
         self._pictures = None
 
 
+def _images(pictures: Tensor, size: int) -> np.ndarray:
+    if size != FRAME_SIZE:
+        pictures = functional.interpolate(pictures, size=(size, size), mode="area")
+    return to_images(pictures)
+
+
 def _generator(state: Tensor) -> torch.Generator:
     generator = torch.Generator()
-    generator.set_state(state)
+    generator.set_state(state.clone())  # PyTorch 2.13 misreads a view into a larger tensor
     return generator
 
 

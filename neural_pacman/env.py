@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
-from gymnasium.error import ResetNeeded
-from torch import Tensor
 
-from neural_pacman.actions import ACTION_ORDER, NUM_ACTIONS, check_actions
-from neural_pacman.engine import LATENT_SHAPE, DreamEngine, EngineState, shared_world
-from neural_pacman.episodes import HISTORY
-from neural_pacman.frames import FRAME_SIZE, prepare
-from neural_pacman.seeds import Seeds, encode_history
+from neural_pacman.actions import Action
+from neural_pacman.dreams import Dreams, DreamState, action_names, open_window, warn_of_no_render_mode
+from neural_pacman.frames import FRAME_SIZE
+from neural_pacman.seeds import Seeds
+from neural_pacman.world import WorldModel
 
 if TYPE_CHECKING:
     from neural_pacman.renderer import Renderer
+    from neural_pacman.vector_env import NeuralPacmanVectorEnv
 
-LATENT_BOUND = 16.0
-"""Latent observations are clipped to this; scaled latents have about unit deviation, so it only bounds the space."""
-
-STATE_VERSION = 1
-"""Counts up when a saved state's meaning changes; a state of another version is refused."""
-
-RESET_OPTIONS = ("seed_index", "frames", "actions")
-OWN_FRAMES = -1
-"""What `info` gives as episode and row of a dream that began from the caller's own frames."""
-
-
-@dataclass(frozen=True)
-class DreamState:
-    """A dream to come back to: what `NeuralPacmanEnv.get_state` returns. It can be pickled.
-
-    Attributes:
-        version: `STATE_VERSION` of the code that saved it.
-        engine: the history, and the noise to come.
-        np_random: state of the environment's own generator, which picks the dreams after this one.
-        episode, row: where the dream began.
-        step, points: how far it has come.
-        life_lost: whether the newest step cost a life.
-    """
-
-    version: int
-    engine: EngineState
-    np_random: dict[str, Any]
-    episode: int
-    row: int
-    step: int
-    points: float
-    life_lost: bool
+ARROW_KEYS = {
+    1073741904: Action.LEFT,
+    1073741903: Action.RIGHT,
+    1073741906: Action.UP,
+    1073741905: Action.DOWN,
+}
+"""Actions by the number that pygame has for an arrow key, written out so that nobody needs pygame to ask."""
 
 
 class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
@@ -120,8 +93,9 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
     ## Determinism and states
 
     The same seed, actions, device, thread count and library versions give the same frames, bit for bit: each dream's
-    noise comes from its own generator, seeded by the environment's. `get_state` and `set_state` save, restore, rewind
-    and branch a dream.
+    noise comes from its own generator, seeded by the environment's. `get_state` and `set_state` save, restore and
+    rewind a dream, `branch` continues it in several ways at once; a pickled or copied environment keeps its dream.
+    `NeuralPacmanVectorEnv` (what `gymnasium.make_vec` builds) dreams many at once, in one pass of the network.
 
     ## Arguments
 
@@ -165,32 +139,27 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
         device: str = "auto",
         compile: bool = False,
     ) -> None:
-        _check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
-        _check_choice("obs_type", obs_type, ("rgb", "latent"))
-        _check_choice("reward", reward, ("points", "clipped"))
-        if not isinstance(obs_size, int) or not 1 <= obs_size <= FRAME_SIZE:
-            raise ValueError(f"obs_size is {obs_size!r}; expected a whole number from 1 to {FRAME_SIZE}.")
-        self.render_mode = render_mode
-        self.obs_type = obs_type
-        self.obs_size = obs_size
-        self.reward = reward
-        self.world = shared_world(world, device, compile)
-        self._engine = DreamEngine(self.world, num_dreams=1, num_inference_steps=num_inference_steps)
-        self._dataset = dataset
-        self._seeds = Seeds.of(self.world, dataset) if dataset is not None else None
-        self.action_space = spaces.Discrete(NUM_ACTIONS)
-        self.observation_space = (
-            spaces.Box(0, 255, (obs_size, obs_size, 3), np.uint8)
-            if obs_type == "rgb"
-            else spaces.Box(-LATENT_BOUND, LATENT_BOUND, LATENT_SHAPE, np.float32)
+        self._dreams = Dreams(
+            1,
+            world=world,
+            dataset=dataset,
+            render_mode=render_mode,
+            obs_type=obs_type,
+            obs_size=obs_size,
+            reward=reward,
+            num_inference_steps=num_inference_steps,
+            device=device,
+            compile=compile,
         )
-        self._episode = self._row = OWN_FRAMES
-        self._step = 0
-        self._points = 0.0
-        self._life_lost = False
-        self._dreaming = False
-        self._frame: np.ndarray | None = None
+        self.render_mode = render_mode
+        self.observation_space = self._dreams.observation_space
+        self.action_space = self._dreams.action_space
         self._window: Renderer | None = None
+
+    @property
+    def world(self) -> WorldModel:
+        """The world that is dreamed, shared with the other environments of this process."""
+        return self._dreams.world
 
     @property
     def device(self) -> torch.device:
@@ -203,21 +172,14 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
 
         Raises FileNotFoundError when the world carries none and no dataset is given.
         """
-        if self._seeds is None:
-            self._seeds = Seeds.of(self.world, self._dataset)
-        return self._seeds
+        return self._dreams.seeds
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin a dream; see "Starting state". ValueError for options that are not among those, or out of range."""
         super().reset(seed=seed)
-        # Drawn first, so that the noise does not depend on how the history was chosen.
-        generator = torch.Generator().manual_seed(int(self.np_random.integers(2**63)))
-        latents, actions, self._episode, self._row = self._start(options or {})
-        self._engine.reset(latents[None], actions[None], [generator])
-        self._step, self._points, self._life_lost = 0, 0.0, False
-        self._dreaming = True
+        self._dreams.begin([self.np_random], options or {})
         return self._shown()
 
     def step(self, action: np.integer | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -225,32 +187,25 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
 
         Raises ResetNeeded before the first `reset`, ValueError for an action outside the space.
         """
-        self._check_dreaming("step")
+        self._dreams.check_dreaming("step()")
         if not self.action_space.contains(action):
-            names = ", ".join(f"{number}={name}" for number, name in enumerate(ACTION_ORDER))
-            raise ValueError(f"The action is {action!r}; expected an integer in {self.action_space} ({names}).")
-        outcome = self._engine.step([int(action)])
-        points = float(outcome.points[0])
-        self._step += 1
-        self._points += points
-        self._life_lost = bool(outcome.life_lost[0])
-        reward = min(max(points, -1.0), 1.0) if self.reward == "clipped" else points
+            raise ValueError(
+                f"The action is {action!r}; expected an integer in {self.action_space} ({action_names()})."
+            )
+        rewards, ends = self._dreams.step([int(action)])
         observation, info = self._shown()
-        return observation, reward, bool(outcome.end[0]), False, info
+        return observation, float(rewards[0]), bool(ends[0]), False, info
 
     def render(self) -> np.ndarray | None:
         """The newest frame as uint8 `[512, 512, 3]`, or None after showing it in the window, as `render_mode` says."""
-        self._check_dreaming("render")
+        self._dreams.check_dreaming("render()")
         if self.render_mode is None:
-            gym.logger.warn(
-                "render() was called without a render mode; make the environment with render_mode='rgb_array' or "
-                "'human'."
-            )
+            warn_of_no_render_mode()
             return None
         if self.render_mode == "human":
             self._show()
             return None
-        return self._decoded().copy()
+        return self._dreams.frames()[0].copy()
 
     def get_state(self) -> DreamState:
         """The dream as it stands, to come back to: cheap enough for every step (32 kB each).
@@ -258,36 +213,48 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
         It holds the environment's random generators too, but nothing of wrappers: `TimeLimit` goes on counting.
         Raises ResetNeeded before the first `reset`.
         """
-        self._check_dreaming("get_state")
-        return DreamState(
-            version=STATE_VERSION,
-            engine=self._engine.get_state(),
-            np_random=dict(self.np_random.bit_generator.state),
-            episode=self._episode,
-            row=self._row,
-            step=self._step,
-            points=self._points,
-            life_lost=self._life_lost,
-        )
+        return self._dreams.get_state([self.np_random])
 
     def set_state(self, state: DreamState) -> None:
         """Go back, or over, to a saved state, of this or another environment of the same world; before `reset` too.
 
-        The next `step` goes on from there and `render` shows it.
-        Raises TypeError when it is no such state, ValueError when it has another version or is of another world.
+        A state of several dreams gives one with `state.take([i])`. The next `step` goes on from there and `render`
+        shows it. Raises TypeError when it is no such state, ValueError when it has another version or number of dreams
+        or is of another world.
         """
-        if not isinstance(state, DreamState):
-            raise TypeError(f"Given a {type(state).__name__}; expected the state that get_state() returned.")
-        if state.version != STATE_VERSION:
-            raise ValueError(
-                f"The state has version {state.version}; this neural_pacman reads version {STATE_VERSION}."
-            )
-        self._engine.set_state(state.engine)
-        self.np_random.bit_generator.state = state.np_random
-        self._episode, self._row = state.episode, state.row
-        self._step, self._points, self._life_lost = state.step, state.points, state.life_lost
-        self._dreaming = True
-        self._frame = None
+        self._dreams.set_state(state, [self.np_random])
+
+    def branch(self, n: int, seed: int | None = None) -> NeuralPacmanVectorEnv:
+        """This dream continued `n` ways in one batch; it goes on itself as if nothing had happened.
+
+        Without a `seed` the copies have the same noise to come, and so are bit-identical until their actions differ.
+        With one each has its own. They are truncated where `gymnasium.make` would truncate this environment.
+        Raises ResetNeeded before the first `reset`, ValueError when `n` is below 1.
+        """
+        from neural_pacman.vector_env import NeuralPacmanVectorEnv
+
+        state = self.get_state().branch(n, seed=seed)
+        limit = None if self.spec is None else self.spec.max_episode_steps
+        branches = NeuralPacmanVectorEnv(n, max_episode_steps=limit, **self._dreams.arguments)
+        branches.set_state(state)
+        return branches
+
+    def history(self) -> tuple[np.ndarray, ...]:
+        """The last 32 observations, oldest first, the newest among them; read-only.
+
+        Those before the dream began are the recording's, seen through the autoencoder. Decoding them takes about as
+        long as 32 steps' frames do. Raises ResetNeeded before the first `reset`.
+        """
+        return self._dreams.history(0)
+
+    def get_keys_to_action(self) -> dict[tuple[int, ...], int]:
+        """Arrow keys as `gymnasium.utils.play.play` wants them, by pygame's numbers.
+
+        Several at once go on in the same direction. Gymnasium has no entry for no key at all: `play(env, noop=4)`.
+        """
+        alone = {(key,): int(action) for key, action in ARROW_KEYS.items()}
+        together = (tuple(sorted(keys)) for n in (2, 3, 4) for keys in combinations(ARROW_KEYS, n))
+        return alone | {keys: int(Action.NO_ACTION) for keys in together}
 
     def close(self) -> None:
         """Close the window, if there is one. Closing twice does nothing."""
@@ -295,86 +262,20 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
             self._window.close()
             self._window = None
 
-    def _start(self, options: dict[str, Any]) -> tuple[Tensor, Tensor, int, int]:
-        """The history to begin from, latents `[32, 32, 16, 16]` and actions `[31]`, and its episode and row."""
-        if unknown := sorted(set(options) - set(RESET_OPTIONS)):
-            raise ValueError(f"Unknown reset options {unknown}; expected some of {list(RESET_OPTIONS)}.")
-        if "frames" in options or "actions" in options:
-            if "seed_index" in options:
-                raise ValueError("Given both seed_index and frames; expected one place to start from.")
-            latents, actions = encode_history(self.world, *_own_history(options))
-            return latents, actions, OWN_FRAMES, OWN_FRAMES
-        index = options.get("seed_index")
-        if index is None:
-            index = self.np_random.integers(len(self.seeds))
-        elif not isinstance(index, int | np.integer) or not 0 <= index < len(self.seeds):
-            raise ValueError(f"seed_index is {index!r}; expected a whole number from 0 to {len(self.seeds) - 1}.")
-        seed = self.seeds[int(index)]
-        return seed.latents, seed.actions, seed.episode, seed.row
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_window": None}  # a copy opens its own when it is first shown
 
     def _shown(self) -> tuple[np.ndarray, dict[str, Any]]:
         """Observation and information of the newest state, both new objects; in human mode the window shows it too."""
-        self._frame = None
         if self.render_mode == "human":
             self._show()
-        info = {
-            "episode": self._episode,
-            "row": self._row,
-            "step": self._step,
-            "points": self._points,
-            "life_lost": self._life_lost,
-        }
-        if self.obs_type == "latent":
-            return self._engine.latent[0].clamp(-LATENT_BOUND, LATENT_BOUND).cpu().numpy(), info
-        if self.obs_size == FRAME_SIZE:
-            return self._decoded().copy(), info
-        return self._engine.decode(self.obs_size)[0], info
-
-    def _decoded(self) -> np.ndarray:
-        """The newest frame, uint8 `[512, 512, 3]`: ours, so copy what leaves."""
-        if self._frame is None:
-            self._frame = self._engine.decode()[0]
-        return self._frame
+        info = {name: values[0].item() for name, values in self._dreams.progress().items()}
+        return self._dreams.observe()[0], info
 
     def _show(self) -> None:
         if self._window is None:
-            from neural_pacman.renderer import Renderer
-
-            self._window = Renderer(
-                f"Neural Pac-Man: {self.world.config.name}", fps=self.world.config.frames_per_second
-            )
-        self._window.show(self._decoded())
-
-    def _check_dreaming(self, method: str) -> None:
-        if not self._dreaming:
-            raise ResetNeeded(f"{method}() was called before reset(); call reset() to begin a dream.")
-
-
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(repr(choice) for choice in choices)}.")
-
-
-def _own_history(options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The caller's frames, prepared, uint8 `[N, 512, 512, 3]`, and actions `[N - 1]`; ValueError for anything else."""
-    frames = options.get("frames")
-    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        given = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
-        raise ValueError(
-            f"The option frames is {given}; expected upright screens, a uint8 array [N, height, width, 3]."
-        )
-    count = len(frames)
-    if not 1 <= count <= HISTORY or 0 in frames.shape:
-        raise ValueError(f"The option frames has shape {list(frames.shape)}; expected 1 to {HISTORY} frames.")
-    actions = np.asarray(options.get("actions", []))
-    if actions.shape != (count - 1,):
-        raise ValueError(
-            f"The option actions has shape {list(actions.shape)}; expected [{count - 1}], one action between each "
-            f"two of {count} frames."
-        )
-    if count > 1:
-        check_actions(actions)
-    return np.stack([prepare(frame) for frame in frames]), actions.astype(np.int64)
+            self._window = open_window(self.world.config.name, self.world.config.frames_per_second)
+        self._window.show(self._dreams.frames()[0])
 
 
 __all__ = ["DreamState", "NeuralPacmanEnv"]

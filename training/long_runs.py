@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 from neural_pacman.engine import DreamEngine
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE
-from neural_pacman.seeds import Seed, Seeds
+from neural_pacman.seeds import Seeds
 from neural_pacman.world import WorldModel
 from training.branches import any_key, two_generators
 from training.cache import write_json
@@ -111,7 +111,9 @@ def dream_long(
                     dreams.append(running[i])
                     running[i] = Dream(part[i], int(players[i].integers(len(starts))))
                 if over:
-                    _begin_anew(engine, {i: starts[running[i].seed] for i in over})
+                    anew = [starts[running[i].seed] for i in over]
+                    latents, led = torch.stack([s.latents for s in anew]), torch.stack([s.actions for s in anew])
+                    engine.reset(latents, led, [generators[i] for i in over], over)
                     pictures = engine.decode()
                 for i, picture in enumerate(pictures):
                     readers.read(picture, running[i].readings)
@@ -203,15 +205,6 @@ def maze_right(frame: np.ndarray, real: np.ndarray) -> float:
     """
     error = np.abs(frame.astype(np.int16) - real).max(axis=-1)
     return float((error[_wall_pixels()] <= PIXEL_TOLERANCE).mean())
-
-
-def _begin_anew(engine: DreamEngine, seeds: dict[int, Seed]) -> None:
-    """Put other histories in the place of some of an engine's dreams."""
-    state = engine.get_state()
-    latents, actions = torch.stack(state.latents, dim=1), state.actions.clone()
-    for i, seed in seeds.items():
-        latents[i], actions[i] = seed.latents, seed.actions
-    engine.set_state(replace(state, latents=latents.unbind(1), actions=actions))
 
 
 def _show(frames: dict[int, list[np.ndarray]], step: int, runs: range, pictures: np.ndarray, shown: int) -> None:
