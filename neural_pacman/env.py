@@ -224,18 +224,18 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
         """
         self._dreams.set_state(state, [self.np_random])
 
-    def branch(self, n: int, seed: int | None = None) -> NeuralPacmanVectorEnv:
+    def branch(self, n: int, seed: int | None = None, max_episode_steps: int | None = None) -> NeuralPacmanVectorEnv:
         """This dream continued `n` ways in one batch; it goes on itself as if nothing had happened.
 
         Without a `seed` the copies have the same noise to come, and so are bit-identical until their actions differ.
-        With one each has its own. They are truncated where `gymnasium.make` would truncate this environment.
+        With one each has its own. They are truncated after `max_episode_steps` steps since the dream began, None for
+        never: what a `TimeLimit` around this environment counts is not known in here.
         Raises ResetNeeded before the first `reset`, ValueError when `n` is below 1.
         """
         from neural_pacman.vector_env import NeuralPacmanVectorEnv
 
         state = self.get_state().branch(n, seed=seed)
-        limit = None if self.spec is None else self.spec.max_episode_steps
-        branches = NeuralPacmanVectorEnv(n, max_episode_steps=limit, **self._dreams.arguments)
+        branches = NeuralPacmanVectorEnv(n, max_episode_steps, **self._dreams.arguments)
         branches.set_state(state)
         return branches
 

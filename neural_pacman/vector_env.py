@@ -209,7 +209,7 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         IndexError when there is no such dream.
         """
         state = self.get_state().branch(n, dream, seed)
-        branches = NeuralPacmanVectorEnv(n, max_episode_steps=self.max_episode_steps, **self._dreams.arguments)
+        branches = NeuralPacmanVectorEnv(n, self.max_episode_steps, **self._dreams.arguments)
         branches.set_state(state)
         return branches
 
@@ -256,8 +256,10 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """A seed or None for each dream, as an array of objects."""
         if seed is None or isinstance(seed, int):
             seeds = [None if seed is None else seed + dream for dream in range(self.num_envs)]
-        else:
+        elif isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
             seeds = list(seed)
+        else:
+            raise TypeError(f"The seed is {seed!r}; expected a whole number, None, or a list of those, one a dream.")
         if len(seeds) != self.num_envs:
             raise ValueError(f"Given {len(seeds)} seeds for {self.num_envs} dreams; expected one each.")
         return np.array(seeds, dtype=object)
