@@ -1,4 +1,4 @@
-"""Which device to run on."""
+"""Which device to run on, and what it is good at."""
 
 from __future__ import annotations
 
@@ -25,3 +25,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         raise ValueError(
             f"The device {device!r} cannot be used here ({error}); expected auto, cuda, mps or cpu."
         ) from error
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, much faster than float32: many GPUs, CPUs with AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

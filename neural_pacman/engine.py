@@ -118,7 +118,7 @@ class DreamEngine:
         """Begin `N` dreams anew from their histories: all, or only `dreams`, while the others stay as they are.
 
         Args:
-            latents: float32 `[N, 32, 32, 16, 16]`, oldest first. Kept, not copied: do not write to them.
+            latents: float32 `[N, 32, 32, 16, 16]`, oldest first.
             actions: int64 `[N, 31]`, those between the latents.
             generators: one CPU generator a dream, the source of its noise from here on.
             dreams: indices of those to begin anew; None for all.
@@ -139,18 +139,21 @@ class DreamEngine:
             if self._actions is None:
                 raise RuntimeError("Some dreams were to begin anew before reset() began them all.")
             rows = list(dreams)
-            # Into copies: states that were saved share what is here.
-            latents = torch.stack(tuple(self._tape), dim=1).index_copy_(
-                0, torch.tensor(rows, device=latents.device), latents
-            )
             self._actions = self._actions.clone()
             self._actions[rows] = actions
             for row, generator in zip(rows, generators, strict=True):
                 self._generators[row] = generator
             if self._pictures is not None:  # the others' pictures are as good as they were
                 self._pictures = self._pictures.clone()
-                self._pictures[rows] = self.world.decode(latents[rows, -1])
-        self._tape = deque(latents.unbind(1), maxlen=HISTORY)
+                self._pictures[rows] = self.world.decode(latents[:, -1])
+        self._tape = deque((self._begun(i, latents[:, i], dreams) for i in range(HISTORY)), maxlen=HISTORY)
+
+    def _begun(self, i: int, latents: Tensor, dreams: Sequence[int] | None) -> Tensor:
+        """Place `i` of the tape with the new latents in it: a copy, since saved states share what is here, and since a
+        view would keep all 32 alive."""
+        if dreams is None:
+            return latents.clone()
+        return self._tape[i].index_copy(0, torch.tensor(dreams, device=latents.device), latents)
 
     @torch.no_grad()
     def step(self, actions: np.ndarray | Sequence[int]) -> Step:

@@ -47,8 +47,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel that pip would install, built from a copy so that the clone stays as it is."""
     folder = tmp_path_factory.mktemp("wheel")
     clone = folder / "clone"
-    shutil.copytree(ROOT / "neural_pacman", clone / "neural_pacman", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "training", clone / "training", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("neural_pacman", "training", "benchmarks"):
+        shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, clone)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]

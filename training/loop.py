@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from neural_pacman.devices import resolve_device
+from neural_pacman.devices import multiplies_bfloat16, resolve_device
 from training.checkpoint import (
     CHECKPOINT,
     EXPORT,
@@ -318,10 +318,8 @@ def as_json(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def auto_precision(device: torch.device) -> str:
-    """bf16 on CUDA and on CPUs with matrix units for it; fp32 elsewhere, where bf16 is slower."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "fp32"
+    """bf16 where the device multiplies it in hardware; fp32 elsewhere, where bf16 is slower."""
+    return "bf16" if multiplies_bfloat16(device) else "fp32"
 
 
 def make_accelerator(config: LoopConfig) -> Accelerator:
