@@ -23,10 +23,10 @@ from gymnasium import spaces
 from benchmarks.machine import machine, memory, named, release
 from benchmarks.result import check_out, markdown_table, write
 from neural_pacman.actions import NUM_ACTIONS
+from neural_pacman.command import command
 from neural_pacman.frames import FRAME_SIZE
+from neural_pacman.progress import progress_bar
 from neural_pacman.vector_env import NeuralPacmanVectorEnv
-from training.command import command
-from training.progress import progress_bar
 
 UNTRIMMED = "resident memory, untrimmed"
 """With what the C library keeps of freed memory, which goes up and down by chance: shown, not judged."""

@@ -22,13 +22,13 @@ import torch
 from benchmarks.machine import Peak, held, machine, memory, named, synchronize
 from benchmarks.result import check_out, markdown_table, write
 from neural_pacman.actions import NUM_ACTIONS, one_hot
+from neural_pacman.command import command
 from neural_pacman.engine import shared_world
 from neural_pacman.env import NeuralPacmanEnv
+from neural_pacman.progress import progress_bar
 from neural_pacman.seeds import Seeds
 from neural_pacman.vector_env import NeuralPacmanVectorEnv
 from neural_pacman.world import WorldModel
-from training.command import command
-from training.progress import progress_bar
 
 Step = Callable[[], object]
 """One step of all of a contender's dreams."""

@@ -36,13 +36,13 @@ OWN_FRAMES = -1
 """What `info` gives as episode and row of a dream that began from the caller's own frames."""
 
 NO_PROGRESS: dict[str, int | float | bool] = {
-    "episode": OWN_FRAMES,
-    "row": OWN_FRAMES,
+    "seed_episode": OWN_FRAMES,
+    "seed_row": OWN_FRAMES,
     "step": 0,
     "points": 0.0,
     "life_lost": False,
 }
-"""What `info` holds, as a dream begins."""
+"""What `info` holds, as a dream begins. The name `episode` is taken: by Gymnasium's and SB3's statistics."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Dreams:
         self._frames = None
         self._dreaming = True
         chosen = slice(None) if dreams is None else list(dreams)
-        for name, value in (NO_PROGRESS | {"episode": episodes, "row": rows}).items():
+        for name, value in (NO_PROGRESS | {"seed_episode": episodes, "seed_row": rows}).items():
             self._progress[name][chosen] = value
 
     def step(self, actions: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -86,9 +86,10 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
 
     ## Information
 
-    `reset` and `step` return an `info` of: `episode` and `row`, where the dream began (the seed's source episode, and
-    the index of its newest state there; -1 for your own frames); `step`, how many were dreamed; `points`, the sum so
-    far, never clipped; `life_lost`, whether this step cost a life.
+    `reset` and `step` return an `info` of: `seed_episode` and `seed_row`, where the dream began (the seed's source
+    episode, and the index of its newest state there; -1 for your own frames); `step`, how many were dreamed; `points`,
+    the sum so far, never clipped; `life_lost`, whether this step cost a life. (The name `episode` is left to
+    Gymnasium's and Stable-Baselines3's statistics.)
 
     ## Determinism and states
 

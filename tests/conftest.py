@@ -57,3 +57,23 @@ def tiny_world(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.notices = {"LICENSE-PyPacman": (sample / "LICENSE-PyPacman").read_text(encoding="utf-8")}
     world.save_pretrained(folder / "tiny")
     return folder / "tiny"
+
+
+@pytest.fixture(scope="session")
+def lively_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world with outcomes that hang on the actions: few points or many, and an end now and then."""
+    from neural_pacman.world import WorldModel
+
+    folder = tmp_path_factory.mktemp("worlds") / "lively"
+    world = WorldModel.from_pretrained(tiny_world, device="cpu")
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        for trunk in (world.outcome.step, world.outcome.ending):
+            torch.nn.init.zeros_(trunk.head.bias)
+            torch.nn.init.normal_(trunk.head.weight)
+            for name, weight in trunk.named_parameters():
+                if name.endswith("modulation.weight"):
+                    torch.nn.init.normal_(weight, std=3)
+    torch.nn.init.constant_(world.outcome.ending.head.bias[::2], 0.5)
+    world.save_pretrained(folder)
+    return folder

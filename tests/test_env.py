@@ -142,7 +142,7 @@ def test_the_first_observation_is_the_decoded_last_latent(make: Make) -> None:
     observation, info = env.reset(seed=0, options={"seed_index": 2})
     seed = env.seeds[2]
     assert np.array_equal(observation, to_images(env.world.decode(seed.latents[-1:]))[0])
-    assert info == {"episode": seed.episode, "row": seed.row, "step": 0, "points": 0.0, "life_lost": False}
+    assert info == {"seed_episode": seed.episode, "seed_row": seed.row, "step": 0, "points": 0.0, "life_lost": False}
     assert np.array_equal(picture(env), observation)
 
 
@@ -249,7 +249,9 @@ def test_actions_and_noise_make_a_difference(make: Make) -> None:
 def test_resets_pick_different_seeds(make: Make) -> None:
     env = make(obs_type="latent")
     env.reset(seed=0)
-    assert len({(info["episode"], info["row"]) for _, info in (env.reset() for _ in range(20))}) == len(env.seeds)
+    assert len({(info["seed_episode"], info["seed_row"]) for _, info in (env.reset() for _ in range(20))}) == len(
+        env.seeds
+    )
 
 
 def test_a_state_saved_half_way_replays_the_second_half(make: Make) -> None:
@@ -296,7 +298,7 @@ def test_a_dream_starts_from_the_callers_own_frames(make: Make, sample: Path) ->
     observation, info = env.reset(seed=0, options={"frames": screens, "actions": episode.actions[:2]})
     latents, _ = encode_history(env.world, episode.frames(0, 3), episode.actions[:2])
     assert np.array_equal(observation, to_images(env.world.decode(latents[-1:]))[0])
-    assert (info["episode"], info["row"]) == (-1, -1)
+    assert (info["seed_episode"], info["seed_row"]) == (-1, -1)
     env.step(0)
     env.reset(options={"frames": screens[:1]})
     env.reset(options={"frames": screens[:1], "actions": []})
@@ -305,8 +307,8 @@ def test_a_dream_starts_from_the_callers_own_frames(make: Make, sample: Path) ->
 def test_a_dream_starts_from_a_dataset(make: Make, sample: Path) -> None:
     env = make(dataset=str(sample))
     observation, info = env.reset(seed=4)
-    episode = next(e for e in read_episodes(sample) if e.number == info["episode"])
-    latent = env.world.encode(to_tensor(episode.frames(info["row"], info["row"] + 1))[None])[0]
+    episode = next(e for e in read_episodes(sample) if e.number == info["seed_episode"])
+    latent = env.world.encode(to_tensor(episode.frames(info["seed_row"], info["seed_row"] + 1))[None])[0]
     difference = to_images(env.world.decode(latent))[0].astype(int) - observation
     assert np.abs(difference).max() <= 1, "info names the state that the dream began with"
 

@@ -47,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel that pip would install, built from a copy so that the clone stays as it is."""
     folder = tmp_path_factory.mktemp("wheel")
     clone = folder / "clone"
-    for package in ("neural_pacman", "training", "benchmarks"):
+    for package in ("neural_pacman", "training", "agents", "benchmarks"):
         shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, clone)

@@ -27,9 +27,11 @@ from torch import Tensor, nn
 
 from neural_pacman.actions import Action
 from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.command import command
 from neural_pacman.denoiser import DENOISERS, Denoiser, unfold
 from neural_pacman.episodes import HISTORY, read_episodes
 from neural_pacman.outcome import OutcomeModel
+from neural_pacman.progress import progress_bar
 from training import autoencoder, denoiser, outcome
 from training.assemble import Assembly, assemble, load_parts
 from training.autoencoder import AutoencoderTraining
@@ -46,11 +48,9 @@ from training.cache import (
     load_autoencoder,
 )
 from training.checkpoint import CHECKPOINT, EXPORT, STAGE, UNFINISHED, WEIGHTS, read_checkpoint, read_state
-from training.command import command
 from training.denoiser import DenoiserLoss, DenoiserTraining, WindowBatches
 from training.loop import LoopConfig, Trainer
 from training.outcome import OutcomeBatches, OutcomeLoss, OutcomeTraining, point_classes, unknown_outcomes
-from training.progress import progress_bar
 from training.seeds import choose_seeds, hold_out
 
 ROOT = Path(__file__).parent.parent

@@ -203,7 +203,7 @@ def test_a_partial_reset_leaves_the_others_where_they_are(make: Make) -> None:
     observations, infos = env.reset(seed=[None, 11, None], options=given)
     assert set(given) == {"reset_mask", "seed_index"}  # the caller's options are left alone
     assert np.array_equal(observations[[0, 2]], before[[0, 2]]) and not np.array_equal(observations[1], before[1])
-    assert infos["_step"].tolist() == mask.tolist() and infos["episode"][1] == Seeds.of(env.world)[2].episode
+    assert infos["_step"].tolist() == mask.tolist() and infos["seed_episode"][1] == Seeds.of(env.world)[2].episode
     assert env.np_random_seed == (3, 11, 5)
     on, off = walk(env, 2)[-1], walk(undisturbed, 2)[-1]
     assert np.array_equal(on[0][[0, 2]], off[0][[0, 2]])
@@ -231,7 +231,7 @@ def test_own_frames_start_every_dream(make: Make) -> None:
     env = make(obs_type="rgb")
     frames = np.random.default_rng(0).integers(0, 255, (2, 64, 48, 3), dtype=np.uint8)
     observations, infos = env.reset(seed=0, options={"frames": frames, "actions": [3]})
-    assert (observations == observations[:1]).all() and infos["episode"].tolist() == [-1, -1, -1]
+    assert (observations == observations[:1]).all() and infos["seed_episode"].tolist() == [-1, -1, -1]
     stepped = env.step(np.full(3, 3))[0]
     assert not np.array_equal(stepped[0], stepped[1])  # each dream's own noise
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from neural_pacman.command import command
 from neural_pacman.world_folder import CONFIG
 from training import autoencoder, denoiser, outcome
 from training.assemble import Assembly, assemble
 from training.cache import build_cache, count_rows, write_json
 from training.checkpoint import EXPORT
-from training.command import command
 from training.estimate import disk, measure, measure_data, show
 from training.plan import BUDGET, Plan, WorldTraining, apply_budget, divide, kept_division, make_plan, parse_budget
 from training.seeds import SEEDS, hold_out

@@ -14,13 +14,13 @@ from typing import Literal
 import torch
 
 from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.command import command
 from neural_pacman.denoiser import Denoiser
 from neural_pacman.outcome import OutcomeModel
 from neural_pacman.sampler import SHIFT, flow_scheduler
 from neural_pacman.world import WorldConfig, WorldModel
 from training.cache import encoder_hash, load_autoencoder
 from training.checkpoint import check_stage, load_weights
-from training.command import command
 
 STORED = {"fp16": torch.float16, "fp32": torch.float32}
 

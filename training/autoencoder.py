@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neural_pacman.autoencoder import AUTOENCODERS, COMPRESSION, DEAD_ZONE, FrameAutoencoder
+from neural_pacman.command import command
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
-from training.command import command
+from neural_pacman.progress import progress_bar
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
-from training.progress import progress_bar
 
 BACKGROUND = "background.png"
 """The picture in a trained autoencoder's folder whose difference it codes."""
@@ -48,6 +48,8 @@ class AutoencoderTraining:
     """Side of the training crops, px; a multiple of 32, 512 for whole frames."""
     active_weight: float = 8.0
     """How much more a pixel counts that differs from the background."""
+    absolute_weight: float = 0.1
+    """Weight of the absolute error beside the squared one: more of it decides doubtful pellets, less blurs them."""
     latent_noise: float = 0.1
     """Noise added to the latents while training, in their standard deviations."""
     latent_penalty: float = 1e-5
@@ -151,7 +153,7 @@ class AutoencoderLoss:
         squares = error.square()
         squared = (weight * squares.unflatten(-1, (3, -1))).mean()
         absolute = (weight * error.abs().unflatten(-1, (3, -1))).mean()
-        loss = squared + 0.1 * absolute + self.config.latent_penalty * latents.square().mean()
+        loss = squared + self.config.absolute_weight * absolute + self.config.latent_penalty * latents.square().mean()
         mse = squares.detach().mean() / 4  # of frames on a scale of 0 to 1
         return loss, {"psnr": -10 * torch.log10(mse), "latent_std": latents.detach().std()}
 

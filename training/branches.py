@@ -9,10 +9,10 @@ import torch
 
 from neural_pacman.actions import Action
 from neural_pacman.engine import DreamEngine
+from neural_pacman.progress import progress_bar
 from neural_pacman.seeds import Seeds
 from neural_pacman.world import WorldModel
 from training.figures import Report, mean
-from training.progress import progress_bar
 from training.reader import WALL, Reading, read
 from training.sprites import GHOST_COLOURS, SCALE, SPRITE_SIZE, Actor, to_frame_xy
 

@@ -21,14 +21,14 @@ from safetensors.torch import load_file
 
 from neural_pacman.actions import Action
 from neural_pacman.autoencoder import AUTOENCODERS, LATENT_CHANNELS, LATENT_SIZE, FrameAutoencoder
+from neural_pacman.command import command
 from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY, Episode, parquet_files
 from neural_pacman.frames import to_tensor
+from neural_pacman.progress import progress_bar
 from training.autoencoder import BACKGROUND, episodes_of, read_background
 from training.checkpoint import WEIGHTS, read_state
-from training.command import command
 from training.loop import Precision, auto_precision
-from training.progress import progress_bar
 
 FRAME_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 FRAME_BYTES = 2 * int(np.prod(FRAME_SHAPE))

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from neural_pacman.actions import NUM_ACTIONS
+from neural_pacman.command import command
 from neural_pacman.denoiser import DENOISERS, Denoiser
 from neural_pacman.episodes import HISTORY
 from neural_pacman.sampler import SHIFT
 from training.cache import Cache
-from training.command import command
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
 

@@ -28,13 +28,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neural_pacman.command import command
 from neural_pacman.episodes import HISTORY, Episode
+from neural_pacman.progress import progress_bar
 from neural_pacman.world import WorldModel
 from neural_pacman.world_folder import replacing
 from training.bars import bars
 from training.branches import two_generators
 from training.clips import Clip, choose_starts, clip_states, has_labels, spread, walk
-from training.command import command
 from training.courses import Courses
 from training.curves import save_curves
 from training.figures import Report
@@ -44,7 +45,6 @@ from training.long_report import report_dreams
 from training.long_runs import dream_long, read_recording
 from training.perceptual import lpips_missing
 from training.pictures import Pictures, save_long_sheet
-from training.progress import progress_bar
 from training.report import markdown
 from training.summary import summary
 from training.teacher_forced import DENOISING_STEPS, TeacherForced, compare_counts, find_turns

@@ -12,12 +12,12 @@ from torch import Tensor
 from neural_pacman.engine import DreamEngine
 from neural_pacman.episodes import HISTORY
 from neural_pacman.frames import to_images
+from neural_pacman.progress import progress_bar
 from neural_pacman.world import WorldModel
 from training.clips import HORIZONS, Clip, batches
 from training.figures import Report, mean, means
 from training.frechet import clip_features, report_frechet
 from training.perceptual import likeness, short_likeness
-from training.progress import progress_bar
 from training.sprites import SCALE, SPRITE_SIZE, Sprite, count_ghosts, pacman, read_sprites, to_frame_xy
 
 CAST_HORIZONS = (16, 64)

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from neural_pacman.command import command
 from neural_pacman.engine import DreamEngine
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE
+from neural_pacman.progress import progress_bar
 from neural_pacman.seeds import Seeds
 from neural_pacman.world import WorldModel
 from training.branches import any_key, two_generators
 from training.cache import write_json
 from training.clips import batches
-from training.command import command
 from training.figures import Report
 from training.long_report import Dream, report_dreams, table
-from training.progress import progress_bar
 from training.reader import WALL, Reading, read
 from training.sprites import SCALE, SIDE_BAR, SPRITE_SIZE
 

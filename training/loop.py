@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from neural_pacman.devices import multiplies_bfloat16, resolve_device
+from neural_pacman.progress import progress_bar
 from training.checkpoint import (
     CHECKPOINT,
     EXPORT,
@@ -35,7 +36,6 @@ from training.checkpoint import (
     write_checkpoint,
 )
 from training.optimizer import MatrixOptimizer
-from training.progress import progress_bar
 
 Size = Literal["tiny", "compact", "full"]
 Precision = Literal["auto", "fp32", "bf16"]

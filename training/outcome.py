@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from neural_pacman.actions import NUM_ACTIONS
+from neural_pacman.command import command
 from neural_pacman.denoiser import Denoiser
 from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY
@@ -27,7 +28,6 @@ from neural_pacman.outcome import OUTCOMES, OutcomeModel
 from neural_pacman.sampler import flow_scheduler, sample
 from training.cache import Cache
 from training.checkpoint import check_stage, load_weights
-from training.command import command
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
 TOLD_NOISE = 0.15

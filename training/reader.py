@@ -46,7 +46,7 @@ def read(frame: np.ndarray) -> Reading:
 
 
 if __name__ == "__main__":
-    from training.command import command
+    from neural_pacman.command import command
     from training.reader_check import Check, main
 
     command(main, Check)
