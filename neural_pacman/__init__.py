@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from neural_pacman.engine import DreamEngine
     from neural_pacman.env import DreamState, NeuralPacmanEnv
     from neural_pacman.episodes import DatasetFormat, read_episodes
+    from neural_pacman.reward_function import RewardFunction, VectorRewardFunction
     from neural_pacman.seeds import Seeds
     from neural_pacman.vector_env import NeuralPacmanVectorEnv
     from neural_pacman.world import WorldModel, known_worlds
@@ -26,7 +27,9 @@ __all__ = [
     "DreamState",
     "NeuralPacmanEnv",
     "NeuralPacmanVectorEnv",
+    "RewardFunction",
     "Seeds",
+    "VectorRewardFunction",
     "WorldModel",
     "known_worlds",
     "read_episodes",
@@ -39,7 +42,9 @@ _HOMES = {
     "DreamState": "dreams",
     "NeuralPacmanEnv": "env",
     "NeuralPacmanVectorEnv": "vector_env",
+    "RewardFunction": "reward_function",
     "Seeds": "seeds",
+    "VectorRewardFunction": "reward_function",
     "WorldModel": "world",
     "known_worlds": "world",
     "read_episodes": "episodes",

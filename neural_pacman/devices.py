@@ -1,12 +1,18 @@
-"""Which device to run on, and what it is good at."""
+"""Which device to run on, what it is good at, and on how many threads after a fork."""
 
 from __future__ import annotations
 
 import logging
+import os
 
 import torch
 
 logger = logging.getLogger(__name__)
+
+# OpenMP's threads do not survive a fork, and a child that calls on them waits forever. Gymnasium's AsyncVectorEnv
+# forks: its workers calculate on one thread each, which is what many processes side by side want anyway.
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

@@ -7,7 +7,6 @@ import json
 import pickle
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
-from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import neural_pacman
 from neural_pacman.actions import Action
@@ -70,20 +67,6 @@ def random_actions(count: int) -> list[int]:
 
 
 # --- a Gymnasium citizen
-
-
-@pytest.mark.parametrize("arguments", [{}, {"obs_size": 84}, {"obs_type": "latent"}], ids=str)
-def test_gymnasiums_checker_has_nothing_to_say(tiny_world: Path, arguments: dict[str, Any]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gym.make(ID, world=str(tiny_world), device="cpu", **arguments).unwrapped)
-
-
-@pytest.mark.parametrize("arguments", [{}, {"obs_size": 84}], ids=str)
-def test_stable_baselines3s_checker_has_nothing_to_say(tiny_world: Path, arguments: dict[str, Any]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        sb3_check_env(gym.make(ID, world=str(tiny_world), device="cpu", **arguments))
 
 
 def test_the_spec_survives_json(tiny_world: Path) -> None:
