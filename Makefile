@@ -10,7 +10,7 @@ play: .venv/.installed-play
 	$(BIN)/neural-pacman play $(ARGS)
 
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -25,8 +25,8 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     `gymnasium.make_vec("neural_pacman:NeuralPacman-v0", num_envs=8)` builds this. Actions, observations, rewards, ends
     and the values in `info` are those of the single environment, in arrays with one row a dream; every array returned
-    is new. From the same state and noise a dream here and a single one agree within 1e-4 in latents: the last bits of a
-    network's sums depend on the batch size.
+    is new. One step from the same state and noise, a dream here and a single one agree within 1e-4 in latents: the last
+    bits of a network's sums depend on the batch size, and a long dream, which feeds on itself, makes more of them.
 
     ## Autoreset
 
@@ -133,10 +133,12 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         options = dict(options or {})
         mask = self._mask(options.pop("reset_mask", None))
         begun = np.flatnonzero(mask)
+        randoms = list(self._np_randoms)
         for dream, number in zip(begun, self._seed_list(seed)[mask], strict=True):
             if number is not None:
-                self._np_randoms[dream] = seeding.np_random(number)
-        self._begin(begun, options)
+                randoms[dream] = seeding.np_random(number)
+        self._begin(begun, [randoms[dream][0] for dream in begun], options)
+        self._np_randoms = randoms  # now that nothing has been refused
         self._show()
         return self._dreams.observe(), self._infos(mask)
 
@@ -169,7 +171,8 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 "final_info": self._infos(ended),
                 "_final_info": ended.copy(),
             }
-            self._begin(np.flatnonzero(ended), {})
+            over = np.flatnonzero(ended)
+            self._begin(over, [self._np_randoms[dream][0] for dream in over], {})
             observations = self._dreams.observe()
         self._show()
         return observations, rewards, terminations, truncations, infos | self._infos(np.ones_like(ended))
@@ -226,10 +229,9 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_window": None}  # a copy opens its own when it is first shown
 
-    def _begin(self, dreams: np.ndarray, options: dict[str, Any]) -> None:
-        randoms = self.np_random
+    def _begin(self, dreams: np.ndarray, np_random: list[np.random.Generator], options: dict[str, Any]) -> None:
         everyone = len(dreams) == self.num_envs
-        self._dreams.begin([randoms[dream] for dream in dreams], options, None if everyone else dreams.tolist())
+        self._dreams.begin(np_random, options, None if everyone else dreams.tolist())
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
         """The information of the dreams in the mask, zero for the others, and for each array the mask."""

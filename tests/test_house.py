@@ -133,7 +133,7 @@ def test_the_readme_shows_files_that_are_there() -> None:
 
 @pytest.mark.parametrize(
     ("example", "result", "shape"),
-    zip(fenced("python"), ("observation", "observations"), ((512, 512, 3), (8, 84, 84, 3)), strict=True),
+    list(zip(fenced("python"), ("observation", "observations"), ((512, 512, 3), (8, 84, 84, 3)), strict=True)),
     ids=("one", "many"),
 )
 def test_the_readmes_examples_run(example: str, result: str, shape: tuple[int, ...]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from stable_baselines3.common.vec_env import (
     VecMonitor,
     VecNormalize,
     VecTransposeImage,
+    VecVideoRecorder,
 )
 
 import neural_pacman  # noqa: F401, registers the environment
@@ -237,6 +239,16 @@ def test_pictures_are_tiled(make: Make) -> None:
     assert picture is not None and picture.shape == (1024, 1024, 3) and picture.dtype == np.uint8
     assert len(images) == 4 and images[1] is not None and np.array_equal(picture[:512, 512:], images[1])
     assert env.render_mode == "rgb_array" and env.metadata["render_fps"] == 15, "what a video is recorded with"
+
+
+def test_steps_become_a_video(make: Make, tmp_path: Path) -> None:
+    env = VecVideoRecorder(make(4, render_mode="rgb_array"), str(tmp_path), lambda step: step == 1, video_length=3)
+    env.reset()
+    for _ in range(5):
+        env.step(np.zeros(4, np.int64))
+    env.close()
+    (file,) = tmp_path.iterdir()  # of three steps and the picture that they began with
+    assert imageio_ffmpeg.count_frames_and_secs(str(file)) == (4, pytest.approx(4 / 15, abs=0.01))
 
 
 def test_a_window_shows_all_dreams_and_closes_twice(make: Make) -> None:

@@ -74,7 +74,7 @@ def test_one_of_many_goes_on_alone_and_one_alone_among_many(make: Make, single: 
     together = [env.step(np.array([1, action, 3])) for action in (0, 2, 4)]
     for one, many in zip(alone, together, strict=True):
         np.testing.assert_allclose(one[0], many[0][1], rtol=0, atol=1e-4)
-        assert one[4]["step"] == many[4]["step"][1] and one[4]["episode"] == many[4]["episode"][1]
+        assert one[4]["step"] == many[4]["step"][1] and one[4]["seed_episode"] == many[4]["seed_episode"][1]
 
     env.set_state(single.get_state().take([0, 0, 0]))
     np.testing.assert_array_equal(env.step(np.full(3, 2))[4]["step"], [7, 7, 7])
@@ -245,7 +245,7 @@ def test_own_frames_start_every_dream(make: Make) -> None:
         (None, {"reset_mask": np.ones(3)}, TypeError, "array of float64"),
         (None, {"reset_mask": np.ones(2, bool)}, ValueError, r"shape \[2\]"),
         (None, {"reset_mask": np.zeros(3, bool)}, ValueError, "0 dreams to begin anew"),
-        (None, {"seed_index": 99}, ValueError, "seed_index is 99"),
+        (7, {"seed_index": 99}, ValueError, "seed_index is 99"),
         (None, {"speed": 2}, ValueError, r"Unknown reset options \['speed'\]"),
     ],
 )
@@ -257,6 +257,7 @@ def test_wrong_resets_are_refused_and_lose_nothing(
         each.reset(seed=3)
     with pytest.raises(error, match=message):
         env.reset(seed=seed, options=options)
+    assert env.np_random_seed == untouched.np_random_seed
     assert same(walk(env, 1), walk(untouched, 1))
 
 

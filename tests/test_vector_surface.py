@@ -313,24 +313,18 @@ def test_this_wrapper_works(make: Make, lively_world: Path, wrapper: str) -> Non
 
 
 def test_a_video_shows_all_dreams_side_by_side(make: Make, tmp_path: Path) -> None:
-    envs = make(num_envs=4, render_mode="rgb_array", max_episode_steps=2)
+    envs = make(num_envs=2, render_mode="rgb_array", max_episode_steps=3)
     with pytest.warns(UserWarning, match="will not contain the last frame"):
-        recorded = vector_wrappers.RecordVideo(
-            envs, str(tmp_path / "videos"), episode_trigger=lambda number: number == 0
-        )
+        recorded = vector_wrappers.RecordVideo(envs, str(tmp_path / "videos"), video_aspect_ratio=(2, 1))
     recorded.reset(seed=1)
-    first = envs.render()
+    pictures = [envs.render()]
     for _ in range(2):
-        recorded.step(np.arange(4))
+        recorded.step(np.arange(2))
+        pictures.append(envs.render())
+    assert np.array_equal(recorded.recorded_frames, [np.concatenate(each, axis=1) for each in pictures])
     recorded.close()
     (file,) = (tmp_path / "videos").iterdir()
-    video = imageio_ffmpeg.read_frames(str(file))
-    assert next(video)["size"] == (1024, 1024)
-    shown = [np.frombuffer(data, np.uint8).reshape(1024, 1024, 3) for data in video]
-    assert len(shown) == 2
-    tiles = [shown[0][512 * row :, 512 * column :][:512, :512].astype(float) for row in (0, 1) for column in (0, 1)]
-    unlike = [[np.abs(tile - picture).mean() for picture in first] for tile in tiles]
-    assert np.argmin(unlike, axis=1).tolist() == [0, 1, 2, 3]
+    assert imageio_ffmpeg.count_frames_and_secs(str(file))[0] == 3
 
 
 @pytest.mark.parametrize("wrapper", REFUSE_SAME_STEP)
