@@ -20,6 +20,7 @@ from neural_pacman.engine import LATENT_SHAPE, DreamEngine, EngineState, shared_
 from neural_pacman.episodes import HISTORY
 from neural_pacman.frames import FRAME_SIZE, prepare
 from neural_pacman.seeds import Seeds, encode_history
+from neural_pacman.world import WorldModel
 
 if TYPE_CHECKING:
     from neural_pacman.renderer import Renderer
@@ -290,11 +291,48 @@ class Dreams:
         return latents.clamp(-LATENT_BOUND, LATENT_BOUND).cpu().numpy()
 
 
-def open_window(world_name: str, fps: int) -> Renderer:
-    """The window of render mode "human"; DisplayError when there is no display."""
-    from neural_pacman.renderer import Renderer  # pygame is needed by those who look
+class DreamHolder:
+    """What the single and the batched environment do alike with their dreams: show them, and name their world."""
 
-    return Renderer(f"Neural Pac-Man: {world_name}", fps=fps)
+    _dreams: Dreams
+    _window: Renderer | None = None
+    render_mode: str | None
+
+    @property
+    def world(self) -> WorldModel:
+        """The world that is dreamed, shared with the other environments of this process."""
+        return self._dreams.world
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.world.device
+
+    @property
+    def seeds(self) -> Seeds:
+        """The histories that `reset` picks from.
+
+        Raises FileNotFoundError when the world carries none and no dataset is given.
+        """
+        return self._dreams.seeds
+
+    def _show(self) -> None:
+        """In human mode, show the newest frames in the window; DisplayError when there is no display."""
+        if self.render_mode != "human":
+            return
+        if self._window is None:
+            from neural_pacman.renderer import Renderer  # pygame is needed by those who look
+
+            self._window = Renderer(f"Neural Pac-Man: {self.world.config.name}", self.world.config.frames_per_second)
+        self._window.show(self._dreams.mosaic())
+
+    def _close_window(self) -> None:
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_window": None}  # a copy opens its own when it is first shown
 
 
 def warn_of_no_render_mode() -> None:
@@ -348,4 +386,4 @@ def _own_history(options: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([prepare(frame) for frame in frames]), actions.astype(np.int64)
 
 
-__all__ = ["DreamState", "Dreams"]
+__all__ = ["DreamHolder", "DreamState", "Dreams"]

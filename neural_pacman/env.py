@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 from neural_pacman.actions import Action
-from neural_pacman.dreams import Dreams, DreamState, action_names, open_window, warn_of_no_render_mode
+from neural_pacman.dreams import DreamHolder, Dreams, DreamState, action_names, warn_of_no_render_mode
 from neural_pacman.frames import FRAME_SIZE
-from neural_pacman.seeds import Seeds
-from neural_pacman.world import WorldModel
 
 if TYPE_CHECKING:
-    from neural_pacman.renderer import Renderer
     from neural_pacman.vector_env import NeuralPacmanVectorEnv
 
 ARROW_KEYS = {
@@ -28,7 +24,7 @@ ARROW_KEYS = {
 """Actions by the number that pygame has for an arrow key, written out so that nobody needs pygame to ask."""
 
 
-class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
+class NeuralPacmanEnv(DreamHolder, gym.Env[np.ndarray, np.integer | int]):
     """Pac-Man, dreamed: each frame is drawn by a diffusion model from the 32 frames and actions before it.
 
     ## Description
@@ -155,25 +151,6 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
         self.render_mode = render_mode
         self.observation_space = self._dreams.observation_space
         self.action_space = self._dreams.action_space
-        self._window: Renderer | None = None
-
-    @property
-    def world(self) -> WorldModel:
-        """The world that is dreamed, shared with the other environments of this process."""
-        return self._dreams.world
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run."""
-        return self.world.device
-
-    @property
-    def seeds(self) -> Seeds:
-        """The histories that `reset` picks from.
-
-        Raises FileNotFoundError when the world carries none and no dataset is given.
-        """
-        return self._dreams.seeds
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -259,24 +236,13 @@ class NeuralPacmanEnv(gym.Env[np.ndarray, np.integer | int]):
 
     def close(self) -> None:
         """Close the window, if there is one. Closing twice does nothing."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_window": None}  # a copy opens its own when it is first shown
+        self._close_window()
 
     def _shown(self) -> tuple[np.ndarray, dict[str, Any]]:
         """Observation and information of the newest state, both new objects; in human mode the window shows it too."""
-        if self.render_mode == "human":
-            self._show()
+        self._show()
         info = {name: values[0].item() for name, values in self._dreams.progress().items()}
         return self._dreams.observe()[0], info
-
-    def _show(self) -> None:
-        if self._window is None:
-            self._window = open_window(self.world.config.name, self.world.config.frames_per_second)
-        self._window.show(self._dreams.frames()[0])
 
 
 __all__ = ["DreamState", "NeuralPacmanEnv"]

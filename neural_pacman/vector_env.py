@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from neural_pacman.dreams import Dreams, DreamState, action_names, open_window, warn_of_no_render_mode
+from neural_pacman.dreams import DreamHolder, Dreams, DreamState, action_names, warn_of_no_render_mode
 from neural_pacman.frames import FRAME_SIZE
-from neural_pacman.seeds import Seeds
-from neural_pacman.world import WorldModel
 
 if TYPE_CHECKING:
-    from neural_pacman.renderer import Renderer
+    pass
 
 
-class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+class NeuralPacmanVectorEnv(DreamHolder, VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """Many dreams of Pac-Man, each as in `NeuralPacmanEnv`, in one pass of the networks a step.
 
     `gymnasium.make_vec("neural_pacman:NeuralPacman-v0", num_envs=8)` builds this. Actions, observations, rewards, ends
@@ -87,25 +84,6 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._np_randoms = [seeding.np_random() for _ in range(num_envs)]
-        self._window: Renderer | None = None
-
-    @property
-    def world(self) -> WorldModel:
-        """The world that is dreamed, shared with the other environments of this process."""
-        return self._dreams.world
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks run."""
-        return self.world.device
-
-    @property
-    def seeds(self) -> Seeds:
-        """The histories that `reset` picks from.
-
-        Raises FileNotFoundError when the world carries none and no dataset is given.
-        """
-        return self._dreams.seeds
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -222,12 +200,7 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the window, if there is one."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_window": None}  # a copy opens its own when it is first shown
+        self._close_window()
 
     def _begin(self, dreams: np.ndarray, np_random: list[np.random.Generator], options: dict[str, Any]) -> None:
         everyone = len(dreams) == self.num_envs
@@ -265,12 +238,6 @@ class NeuralPacmanVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if len(seeds) != self.num_envs:
             raise ValueError(f"Given {len(seeds)} seeds for {self.num_envs} dreams; expected one each.")
         return np.array(seeds, dtype=object)
-
-    def _show(self) -> None:
-        if self.render_mode == "human":
-            if self._window is None:
-                self._window = open_window(self.world.config.name, self.world.config.frames_per_second)
-            self._window.show(self._dreams.mosaic())
 
 
 __all__ = ["NeuralPacmanVectorEnv"]
