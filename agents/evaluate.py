@@ -27,7 +27,7 @@ FIRST_SEED = 1_000_000
 class Evaluating:
     """Load an agent and let it play."""
 
-    agent: Path
+    agent: tyro.conf.Positional[Path]
     """The agent.zip of a run."""
     seeds: int = 20
     """Dreams to evaluate in, each from a seed of its own: the same ones every time."""

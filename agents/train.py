@@ -176,11 +176,10 @@ class Watch(BaseCallback):
 
 
 def compare(before: Evaluation, after: Evaluation) -> str:
-    """What training brought, in standard errors of the difference."""
-    gain = after.mean - before.mean
-    error = math.hypot(before.standard_error, after.standard_error)
-    errors = f" ({gain / error:.1f} standard errors)" if error else ""
-    return f"untrained: {before}\nafter {after.step} steps: {after}\ndifference: {gain:.1f} ± {error:.1f}{errors}"
+    """What training brought: both evaluations are of the same dreams, so the error is that of the gains in each."""
+    gains = Evaluation(after.step, [b - a for a, b in zip(before.points, after.points, strict=False)])
+    errors = f" ({gains.mean / gains.standard_error:.1f} standard errors)" if gains.standard_error else ""
+    return f"untrained: {before}\nafter {after.step} steps: {after}\ngain in the same dreams: {gains}{errors}"
 
 
 if __name__ == "__main__":

@@ -36,5 +36,5 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware, much faster than float32: many GPUs, CPUs with AMX."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -46,7 +46,11 @@ NO_PROGRESS: dict[str, int | float | bool] = {
 """What `info` holds, as a dream begins. The name `episode` is taken: by Gymnasium's and SB3's statistics."""
 
 
-@dataclass(frozen=True)
+Start: TypeAlias = tuple[Tensor, Tensor, int, int]
+"""A history to begin from: latents `[32, 32, 16, 16]`, actions `[31]`, and the episode and row it is of."""
+
+
+@dataclass(frozen=True, eq=False)
 class DreamState:
     """Dreams to come back to: what `get_state` of an environment returns. It can be pickled.
 
@@ -81,14 +85,16 @@ class DreamState:
 
         Without a `seed` all copies have the same noise to come, so the same actions lead them to the same frames. With
         one they part: copy `i` gets the noise that `reset(seed=seed + i)` would have given it.
-        ValueError when `n` is below 1, IndexError when there is no such dream.
+        ValueError when `n` is below 1 or `seed` below 0, IndexError when there is no such dream.
         """
         if n < 1:
             raise ValueError(f"n is {n}; expected 1 copy or more.")
         copies = self.take([dream] * n)
         if seed is None:
             return copies
-        randoms = [seeding.np_random(seed + i)[0] for i in range(n)]
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; expected 0 or more.")
+        randoms = [seeding.np_random(int(seed) + i)[0] for i in range(n)]
         noises = tuple(_noise(random).get_state() for random in randoms)
         engine = EngineState(
             copies.engine.version, copies.engine.world, copies.engine.latents, copies.engine.actions, noises
@@ -171,9 +177,10 @@ class Dreams:
         """
         if dreams is not None and len(dreams) < self.num_dreams:
             self.check_dreaming("reset() of some dreams")
-        # Drawn first, so that the noise does not depend on how the history was chosen.
+        given = self._given_start(options)
+        # Noise first, so that it does not depend on how the history was chosen.
         generators = [_noise(random) for random in np_random]
-        starts = self._starts(np_random, options)
+        starts = [given or self._start(int(random.integers(len(self.seeds)))) for random in np_random]
         latents, actions, episodes, rows = zip(*starts, strict=True)
         self.engine.reset(torch.stack(latents), torch.stack(actions), generators, dreams)
         self._frames = None
@@ -267,25 +274,24 @@ class Dreams:
         # Not the networks: they are loaded, or shared, where the copy wakes up.
         return _restored, (self.num_dreams, self.arguments, self.get_state(()) if self._dreaming else None)
 
-    def _starts(
-        self, np_random: Sequence[np.random.Generator], options: Mapping[str, Any]
-    ) -> list[tuple[Tensor, Tensor, int, int]]:
-        """For each generator a history to begin from: latents `[32, 32, 16, 16]`, actions `[31]`, episode and row."""
+    def _given_start(self, options: Mapping[str, Any]) -> Start | None:
+        """The history that the options ask for; None when they leave the choice. ValueError for impossible ones."""
         if unknown := sorted(set(options) - set(RESET_OPTIONS)):
             raise ValueError(f"Unknown reset options {unknown}; expected some of {list(RESET_OPTIONS)}.")
+        index = options.get("seed_index")
         if "frames" in options or "actions" in options:
             if "seed_index" in options:
                 raise ValueError("Given both seed_index and frames; expected one place to start from.")
-            latents, actions = encode_history(self.world, *_own_history(options))
-            return [(latents, actions, OWN_FRAMES, OWN_FRAMES)] * len(np_random)
-        index = options.get("seed_index")
+            return *encode_history(self.world, *_own_history(options)), OWN_FRAMES, OWN_FRAMES
         if index is None:
-            picked = [self.seeds[int(random.integers(len(self.seeds)))] for random in np_random]
-        elif isinstance(index, int | np.integer) and 0 <= index < len(self.seeds):
-            picked = [self.seeds[int(index)]] * len(np_random)
-        else:
+            return None
+        if not isinstance(index, int | np.integer) or not 0 <= index < len(self.seeds):
             raise ValueError(f"seed_index is {index!r}; expected a whole number from 0 to {len(self.seeds) - 1}.")
-        return [(seed.latents, seed.actions, seed.episode, seed.row) for seed in picked]
+        return self._start(int(index))
+
+    def _start(self, index: int) -> Start:
+        seed = self.seeds[index]
+        return seed.latents, seed.actions, seed.episode, seed.row
 
     def _latents(self, latents: Tensor) -> np.ndarray:
         return latents.clamp(-LATENT_BOUND, LATENT_BOUND).cpu().numpy()
@@ -302,6 +308,15 @@ class DreamHolder:
     def world(self) -> WorldModel:
         """The world that is dreamed, shared with the other environments of this process."""
         return self._dreams.world
+
+    @property
+    def latent(self) -> Tensor:
+        """The newest latents, float32 `[B, 32, 16, 16]`: another object after every move, never to be written to.
+
+        Raises ResetNeeded before the first `reset`.
+        """
+        self._dreams.check_dreaming("latent")
+        return self._dreams.engine.latent
 
     @property
     def device(self) -> torch.device:

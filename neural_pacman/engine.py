@@ -30,7 +30,7 @@ DECODE_CHUNK = 8
 """Frames of a history decoded at once, which bounds the memory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """What a step brought each of `B` dreams: `points` float64, `life_lost` bool and `end` bool, NumPy `[B]`."""
 
@@ -39,7 +39,7 @@ class Step:
     end: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EngineState:
     """All that the future of `B` dreams depends on, besides the actions to come.
 
@@ -134,7 +134,7 @@ class DreamEngine:
             raise ValueError(f"Given {len(generators)} generators for {count} dreams; expected one each.")
         latents, actions = latents.to(self.world.device), actions.to(self.world.device)
         if dreams is None:
-            self._actions, self._generators, self._pictures = actions, list(generators), None
+            self._actions, self._generators, self._pictures = actions.clone(), list(generators), None
         else:
             if self._actions is None:
                 raise RuntimeError("Some dreams were to begin anew before reset() began them all.")

@@ -200,7 +200,9 @@ class NeuralPacmanEnv(DreamHolder, gym.Env[np.ndarray, np.integer | int]):
         shows it. Raises TypeError when it is no such state, ValueError when it has another version or number of dreams
         or is of another world.
         """
-        self._dreams.set_state(state, [self.np_random])
+        random = np.random.Generator(np.random.PCG64())
+        self._dreams.set_state(state, [random])
+        self.np_random = random  # whose seed Gymnasium then calls -1: unknown
 
     def branch(self, n: int, seed: int | None = None, max_episode_steps: int | None = None) -> NeuralPacmanVectorEnv:
         """This dream continued `n` ways in one batch; it goes on itself as if nothing had happened.
@@ -208,7 +210,7 @@ class NeuralPacmanEnv(DreamHolder, gym.Env[np.ndarray, np.integer | int]):
         Without a `seed` the copies have the same noise to come, and so are bit-identical until their actions differ.
         With one each has its own. They are truncated after `max_episode_steps` steps since the dream began, None for
         never: what a `TimeLimit` around this environment counts is not known in here.
-        Raises ResetNeeded before the first `reset`, ValueError when `n` is below 1.
+        Raises ResetNeeded before the first `reset`, ValueError when `n` is below 1 or `seed` below 0.
         """
         from neural_pacman.vector_env import NeuralPacmanVectorEnv
 
@@ -220,8 +222,8 @@ class NeuralPacmanEnv(DreamHolder, gym.Env[np.ndarray, np.integer | int]):
     def history(self) -> tuple[np.ndarray, ...]:
         """The last 32 observations, oldest first, the newest among them; read-only.
 
-        Those before the dream began are the recording's, seen through the autoencoder. Decoding them takes about as
-        long as 32 steps' frames do. Raises ResetNeeded before the first `reset`.
+        Those before the dream began are the recording's, seen through the autoencoder. Decoding 32 frames takes about
+        as long as a dozen steps. Raises ResetNeeded before the first `reset`.
         """
         return self._dreams.history(0)
 

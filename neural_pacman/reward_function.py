@@ -52,11 +52,11 @@ class RewardFunction(gym.Wrapper[np.ndarray, Any, np.ndarray, Any], RecordConstr
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step of the environment, with the reward that `fn` gives."""
         dream: Any = self.unwrapped
-        history = self._history if _newest(dream) is self._newest else dream.history()
+        history = self._history if dream.latent is self._newest else dream.history()
         observation, _, terminated, truncated, info = self.env.step(action)
         arrived = _kept(observation)
         reward = _number(self.fn(history, int(action), arrived))
-        self._history, self._newest = (*history[1:], arrived), _newest(dream)
+        self._history, self._newest = (*history[1:], arrived), dream.latent
         return observation, reward, terminated, truncated, info
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,7 +69,8 @@ class VectorRewardFunction(VectorWrapper[np.ndarray, np.ndarray, np.ndarray, np.
     Where a dream ends, `next_observation` is its last one (`infos["final_obs"]`), and its history begins anew with the
     next dream. Each beginning decodes 32 frames unless observations are latents.
 
-    As with every vector wrapper, `spec` remains that of the environment inside. Raises what `RewardFunction` raises.
+    As with every vector wrapper, `spec` remains that of the environment inside; so does what `branch` returns. Raises
+    what `RewardFunction` raises.
     """
 
     def __init__(self, env: VectorEnv[np.ndarray, np.ndarray, np.ndarray], fn: Function) -> None:
@@ -81,20 +82,20 @@ class VectorRewardFunction(VectorWrapper[np.ndarray, np.ndarray, np.ndarray, np.
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """As the environment's own, with `reset_mask` too: the other dreams keep their histories."""
+        dreams: Any = self.unwrapped
         mask = None if options is None else options.get("reset_mask")
-        known = self._newest is not None and _newest(self.unwrapped) is self._newest
+        known = self._newest is not None and dreams.latent is self._newest
         result = self.env.reset(seed=seed, options=options)
         if known and mask is not None:
-            dreams: Any = self.unwrapped
             for dream in np.flatnonzero(mask):
                 self._histories[dream] = dreams.history(dream)
-            self._newest = _newest(dreams)
+            self._newest = dreams.latent
         return result
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of all dreams, with the rewards that `fn` gives, float64 `[num_envs]`."""
         dreams: Any = self.unwrapped
-        if _newest(dreams) is not self._newest:
+        if dreams.latent is not self._newest:
             self._histories = [dreams.history(dream) for dream in range(self.num_envs)]
         observations, _, terminations, truncations, infos = self.env.step(actions)
         last = infos.get("final_obs", [None] * self.num_envs)
@@ -104,7 +105,7 @@ class VectorRewardFunction(VectorWrapper[np.ndarray, np.ndarray, np.ndarray, np.
             history = self._histories[dream]
             rewards[dream] = _number(self.fn(history, int(action), arrived))
             self._histories[dream] = (*history[1:], arrived) if last[dream] is None else dreams.history(dream)
-        self._newest = _newest(dreams)
+        self._newest = dreams.latent
         return observations, rewards, terminations, truncations, infos
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,11 +124,6 @@ def _check(env: Any, fn: object, expected: type[Any], twin: str, twins: type[Any
         )
     if not callable(fn):
         raise TypeError(f"fn is {fn!r}; expected a function of history, action and next observation.")
-
-
-def _newest(env: Any) -> object:
-    """The newest latents: another object as soon as anybody has moved the dreams, by whatever way."""
-    return env.get_state().engine.latents[-1]
 
 
 def _kept(observations: np.ndarray) -> np.ndarray:

@@ -59,10 +59,15 @@ class DreamVecEnv(VecEnv):
     Args:
         dreams: what is stepped, a `NeuralPacmanVectorEnv` or what `gymnasium.make_vec` makes.
 
-    Raises ValueError for a vector environment that does not begin anew in the step of the end.
+    Raises TypeError for what is no vector environment, ValueError for one that does not begin anew in the step of an
+    end.
     """
 
     def __init__(self, dreams: VectorEnv) -> None:
+        if not isinstance(dreams, VectorEnv):
+            raise TypeError(
+                f"Given a {type(dreams).__name__}; expected a vector environment, as gymnasium.make_vec makes."
+            )
         mode = dreams.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
             raise ValueError(f"{dreams} has autoreset mode {mode}; expected {AutoresetMode.SAME_STEP}.")

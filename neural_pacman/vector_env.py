@@ -61,9 +61,10 @@ class NeuralPacmanVectorEnv(DreamHolder, VectorEnv[np.ndarray, np.ndarray, np.nd
         device: str = "auto",
         compile: bool = False,
     ) -> None:
-        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more.")
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}; expected 1 or more.")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}; expected 1 or more, or None for no limit.")
         self._dreams = Dreams(
             num_envs,
             world=world,
@@ -229,12 +230,14 @@ class NeuralPacmanVectorEnv(DreamHolder, VectorEnv[np.ndarray, np.ndarray, np.nd
 
     def _seed_list(self, seed: int | Sequence[int | None] | None) -> np.ndarray:
         """A seed or None for each dream, as an array of objects."""
-        if seed is None or isinstance(seed, int):
-            seeds = [None if seed is None else seed + dream for dream in range(self.num_envs)]
-        elif isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
-            seeds = list(seed)
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + dream for dream in range(self.num_envs)]
+        elif isinstance(seed, Sequence | np.ndarray) and all(isinstance(s, int | np.integer | None) for s in seed):
+            seeds = [None if s is None else int(s) for s in seed]
         else:
             raise TypeError(f"The seed is {seed!r}; expected a whole number, None, or a list of those, one a dream.")
+        if any(s is not None and s < 0 for s in seeds):
+            raise ValueError(f"The seed is {seed!r}; expected numbers from 0 on.")
         if len(seeds) != self.num_envs:
             raise ValueError(f"Given {len(seeds)} seeds for {self.num_envs} dreams; expected one each.")
         return np.array(seeds, dtype=object)

@@ -205,10 +205,10 @@ def test_settings_out_of_range_are_refused(make: Callable[[], Any], message: str
 
 
 def test_a_gain_is_told_in_standard_errors() -> None:
-    before, after = Evaluation(0, [0.0, 20.0]), Evaluation(7, [100.0, 120.0])
+    before, after = Evaluation(0, [0.0, 20.0]), Evaluation(7, [90.0, 130.0])
     assert (before.mean, before.standard_error) == (10.0, 10.0)
-    assert "difference: 100.0 ± 14.1 (7.1 standard errors)" in compare(before, after)
-    assert compare(Evaluation(0, [5.0, 5.0]), Evaluation(7, [5.0, 5.0])).endswith("difference: 0.0 ± 0.0")
+    assert "gain in the same dreams: 100.0 ± 10.0 points (2 dreams) (10.0 standard errors)" in compare(before, after)
+    assert compare(Evaluation(0, [5.0, 5.0]), Evaluation(7, [5.0, 5.0])).endswith("0.0 ± 0.0 points (2 dreams)")
 
 
 # --- saved, loaded, evaluated
@@ -371,7 +371,7 @@ def test_weights_of_another_network_are_refused(whole: Path, lively_world: Path)
 
 
 def test_an_error_is_one_line_of_the_command(tmp_path: Path) -> None:
-    process = launch("agents.evaluate", "--agent", str(tmp_path / "none.zip"))
+    process = launch("agents.evaluate", str(tmp_path / "none.zip"))
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert (

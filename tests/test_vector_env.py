@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import data_equivalence
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.strategies import booleans, integers, lists, none
 
-from neural_pacman import NeuralPacmanEnv, NeuralPacmanVectorEnv
+from neural_pacman import DreamState, NeuralPacmanEnv, NeuralPacmanVectorEnv
 from neural_pacman.seeds import Seeds
 from neural_pacman.world import WorldModel
 
@@ -107,6 +110,60 @@ def test_later_steps_leave_a_saved_state_alone(make: Make) -> None:
     env.reset(seed=9, options={"reset_mask": np.array([True, False, True])})
     walk(env, 3)
     assert pickle.dumps(state) == shown
+
+
+class AnySequence(RuleBasedStateMachine):
+    """Two batches that are told the same, whatever it is, and a single dream that is one of theirs."""
+
+    def __init__(self, make: Make) -> None:
+        super().__init__()
+        self.envs = make(num_envs=2, max_episode_steps=4), make(num_envs=2, max_episode_steps=4)
+        self.states: list[DreamState] = []
+
+    def both(self, told: Callable[[NeuralPacmanVectorEnv], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What both give, which must be the same and what the spaces promise."""
+        one, other = (told(env) for env in self.envs)
+        assert data_equivalence(one, other, exact=True)
+        assert one[0] in self.envs[0].observation_space and np.isfinite(one[0]).all()
+        return one
+
+    @initialize(seed=integers(0, 3))
+    def begin(self, seed: int) -> None:
+        self.both(lambda env: env.reset(seed=seed))
+
+    @rule(mask=lists(booleans(), min_size=2, max_size=2).filter(any), seed=none() | integers(0, 3))
+    def reset(self, mask: list[bool], seed: int | None) -> None:
+        self.both(lambda env: env.reset(seed=seed, options={"reset_mask": np.array(mask)}))
+
+    @rule(actions=lists(integers(0, 4), min_size=2, max_size=2))
+    def step(self, actions: list[int]) -> None:
+        _, rewards, terminations, truncations, infos = self.both(lambda env: env.step(np.array(actions)))
+        assert np.isfinite(rewards).all() and (infos["step"] < 4).all()
+        assert (("_final_obs" in infos) == (terminations | truncations).any()) and (infos["step"] >= 0).all()
+
+    @rule()
+    def save(self) -> None:
+        self.states.append(pickle.loads(pickle.dumps(self.envs[0].get_state())))
+
+    @precondition(lambda self: self.states)
+    @rule(which=integers(0, 99))
+    def restore(self, which: int) -> None:
+        for env in self.envs:
+            env.set_state(self.states[which % len(self.states)])
+
+    @rule(n=integers(1, 3), dream=integers(0, 1), seed=none() | integers(0, 3), action=integers(0, 4))
+    def branch(self, n: int, dream: int, seed: int | None, action: int) -> None:
+        one, other = (env.branch(n, dream, seed) for env in self.envs)
+        seen = one.step(np.full(n, action))
+        assert data_equivalence(seen, other.step(np.full(n, action)), exact=True)
+        assert seen[0] in one.observation_space
+        assert n == 1 or (seed is None) == np.array_equal(seen[0][0], seen[0][-1])
+
+
+def test_any_sequence_keeps_determinism_and_the_spaces(make: Make) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        lambda: AnySequence(make), settings=settings(max_examples=12, stateful_step_count=12, deadline=None)
+    )
 
 
 # --- branches
@@ -229,6 +286,7 @@ def branch_of(env: NeuralPacmanVectorEnv, dream: int) -> NeuralPacmanVectorEnv:
 
 def test_own_frames_start_every_dream(make: Make) -> None:
     env = make(obs_type="rgb")
+    assert np.array_equal(env.reset(seed=np.array([4, 5, 6]))[0], env.reset(seed=np.int64(4))[0])
     frames = np.random.default_rng(0).integers(0, 255, (2, 64, 48, 3), dtype=np.uint8)
     observations, infos = env.reset(seed=0, options={"frames": frames, "actions": [3]})
     assert (observations == observations[:1]).all() and infos["seed_episode"].tolist() == [-1, -1, -1]
@@ -245,7 +303,10 @@ def test_own_frames_start_every_dream(make: Make) -> None:
         (None, {"reset_mask": np.ones(3)}, TypeError, "array of float64"),
         (None, {"reset_mask": np.ones(2, bool)}, ValueError, r"shape \[2\]"),
         (None, {"reset_mask": np.zeros(3, bool)}, ValueError, "0 dreams to begin anew"),
+        ([1, -2, None], None, ValueError, "numbers from 0 on"),
+        ([1, 2.5, None], None, TypeError, r"The seed is \[1, 2.5, None\]"),
         (7, {"seed_index": 99}, ValueError, "seed_index is 99"),
+        (None, {"seed_index": 99}, ValueError, "seed_index is 99"),
         (None, {"speed": 2}, ValueError, r"Unknown reset options \['speed'\]"),
     ],
 )
@@ -258,6 +319,7 @@ def test_wrong_resets_are_refused_and_lose_nothing(
     with pytest.raises(error, match=message):
         env.reset(seed=seed, options=options)
     assert env.np_random_seed == untouched.np_random_seed
+    assert [r.bit_generator.state for r in env.np_random] == [r.bit_generator.state for r in untouched.np_random]
     assert same(walk(env, 1), walk(untouched, 1))
 
 
