@@ -97,7 +97,10 @@ class NeuralPacmanVectorEnv(DreamHolder, VectorEnv[np.ndarray, np.ndarray, np.nd
         return tuple(seed for _, seed in self._np_randoms)
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | np.integer | Sequence[int | None] | np.ndarray | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin all dreams anew, or some of them.
 
@@ -228,7 +231,7 @@ class NeuralPacmanVectorEnv(DreamHolder, VectorEnv[np.ndarray, np.ndarray, np.nd
             )
         return mask
 
-    def _seed_list(self, seed: int | Sequence[int | None] | None) -> np.ndarray:
+    def _seed_list(self, seed: int | np.integer | Sequence[int | None] | np.ndarray | None) -> np.ndarray:
         """A seed or None for each dream, as an array of objects."""
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + dream for dream in range(self.num_envs)]
