@@ -27,7 +27,7 @@ pytestmark = pytest.mark.parametrize("name", IDS)
 
 
 @pytest.fixture(scope="module")
-def lively_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ending_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny world where points differ from step to step and two dreams in five end at a step."""
     world = WorldModel.from_pretrained(tiny_world, device="cpu")
     heads = (world.outcome.step.head, world.outcome.ending.head)
@@ -100,10 +100,10 @@ def final(infos: dict[str, Any]) -> list[Any]:
     "arguments", [{}, {"obs_type": "rgb", "obs_size": 84}, {"reward": "clipped", "num_inference_steps": 1}], ids=str
 )
 def test_dreams_in_a_batch_are_single_dreams_in_a_row(
-    make: Make, one_by_one: Make, lively_world: Path, arguments: dict[str, Any]
+    make: Make, one_by_one: Make, ending_world: Path, arguments: dict[str, Any]
 ) -> None:
     """Observations, rewards, ends and infos, with keys, types and masks, through ends, cuts and a partial reset."""
-    arguments = {"world": str(lively_world), "max_episode_steps": 4, **arguments}
+    arguments = {"world": str(ending_world), "max_episode_steps": 4, **arguments}
     envs, twins = make(**arguments), one_by_one(**arguments)
     for attribute in ("num_envs", "single_observation_space", "observation_space", "single_action_space"):
         assert getattr(envs, attribute) == getattr(twins, attribute)
@@ -281,8 +281,8 @@ def test_no_wrapper_is_forgotten(name: str) -> None:
 
 
 @pytest.mark.parametrize("wrapper", WORK)
-def test_this_wrapper_works(make: Make, lively_world: Path, wrapper: str) -> None:
-    arguments = {"world": str(lively_world), "max_episode_steps": 3}
+def test_this_wrapper_works(make: Make, ending_world: Path, wrapper: str) -> None:
+    arguments = {"world": str(ending_world), "max_episode_steps": 3}
     envs, plain = getattr(vector_wrappers, wrapper)(make(**arguments), **WORK[wrapper]), make(**arguments)
     envs.reset(seed=0)
     plain.reset(seed=0)
