@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium as gym
@@ -96,10 +96,11 @@ class DreamState:
             raise ValueError(f"seed is {seed}; expected 0 or more.")
         randoms = [seeding.np_random(int(seed) + i)[0] for i in range(n)]
         noises = tuple(_noise(random).get_state() for random in randoms)
-        engine = EngineState(
-            copies.engine.version, copies.engine.world, copies.engine.latents, copies.engine.actions, noises
+        return replace(
+            copies,
+            engine=replace(copies.engine, generators=noises),
+            np_random=tuple(random.bit_generator.state for random in randoms),
         )
-        return DreamState(copies.version, engine, tuple(r.bit_generator.state for r in randoms), copies.progress)
 
 
 class Dreams:
@@ -236,6 +237,11 @@ class Dreams:
         tiles[: self.num_dreams] = self.engine.decode(side)
         picture = tiles.reshape(rows, columns, side, side, 3).swapaxes(1, 2)
         return picture.reshape(rows * side, columns * side, 3)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """How many steps each dream has come, int64 `[B]`: ours."""
+        return self._progress["step"]
 
     def progress(self) -> dict[str, np.ndarray]:
         """What `info` holds of each dream, new arrays `[B]`."""

@@ -51,5 +51,5 @@ def to_tensor(frames: np.ndarray) -> Tensor:
 
 def to_images(frames: Tensor) -> np.ndarray:
     """Float frames `[..., 3, H, W]` in [-1, 1] as uint8 `[..., H, W, 3]`, rounded and clipped."""
-    pixels = frames.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels = frames.detach().float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return pixels.movedim(-3, -1).contiguous().cpu().numpy()

@@ -137,9 +137,8 @@ class NeuralPacmanVectorEnv(DreamHolder, VectorEnv[np.ndarray, np.ndarray, np.nd
                 f"dream ({action_names()})."
             )
         rewards, terminations = self._dreams.step(actions)
-        steps = self._dreams.progress()["step"]
         limit = self.max_episode_steps
-        truncations = np.zeros(self.num_envs, dtype=np.bool_) if limit is None else steps >= limit
+        truncations = np.zeros(self.num_envs, dtype=np.bool_) if limit is None else self._dreams.steps >= limit
         infos: dict[str, Any] = {}
         observations = self._dreams.observe()
         ended = terminations | truncations

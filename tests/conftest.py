@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before the libraries load: nothing outside the repository is read, no window opens, small networks run on few threads.
@@ -57,6 +58,16 @@ def tiny_world(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.notices = {"LICENSE-PyPacman": (sample / "LICENSE-PyPacman").read_text(encoding="utf-8")}
     world.save_pretrained(folder / "tiny")
     return folder / "tiny"
+
+
+@pytest.fixture(scope="module")
+def loaded_world(tiny_world: Path) -> Iterator[None]:
+    """The tiny world stays loaded from one test of the module to the next."""
+    from neural_pacman.engine import shared_world
+
+    world = shared_world(tiny_world, device="cpu")
+    yield
+    del world
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,11 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import neural_pacman  # noqa: F401  registers
 from neural_pacman.actions import Action
-from neural_pacman.engine import shared_world
 
 IDS = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("neural_pacman.")]
 Make = Callable[..., Any]
 
-pytestmark = pytest.mark.parametrize("name", IDS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _loaded(tiny_world: Path) -> Iterator[None]:
-    """The world stays loaded from one test to the next."""
-    world = shared_world(tiny_world, device="cpu")
-    yield
-    del world
+pytestmark = [pytest.mark.parametrize("name", IDS), pytest.mark.usefixtures("loaded_world")]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import ClipReward, GrayscaleObservation, TransformAction
 
 from neural_pacman import NeuralPacmanVectorEnv, WorldModel
-from neural_pacman.engine import DreamEngine, shared_world
+from neural_pacman.engine import DreamEngine
 
 IDS = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("neural_pacman.")]
 Make = Callable[..., Any]
 
-pytestmark = pytest.mark.parametrize("name", IDS)
+pytestmark = [pytest.mark.parametrize("name", IDS), pytest.mark.usefixtures("loaded_world")]
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,6 @@ def ending_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def shared_seeds(world: Path) -> list[Any]:
     seeds = NeuralPacmanVectorEnv(1, world=str(world), device="cpu").seeds
     return [seeds[index] for index in range(4)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _loaded(tiny_world: Path) -> Iterator[None]:
-    """The world stays loaded from one test to the next."""
-    world = shared_world(tiny_world, device="cpu")
-    yield
-    del world
 
 
 @pytest.fixture
