@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,13 +11,11 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image
 from torch import Tensor
 
 from neural_pacman.actions import Action
-from neural_pacman.episodes import FORMAT_KEY, HISTORY, OWN_FORMAT, Episode, pad_history, read_episodes
+from neural_pacman.episodes import HISTORY, Episode, pad_history, read_episodes, write_rows
 from neural_pacman.frames import to_tensor
 from neural_pacman.world import WorldModel
 
@@ -145,30 +141,8 @@ def write_seeds(path: str | Path, starts: Iterable[Start]) -> None:
     The frames are the upright screens, in lossless WebP. The file is whole or absent. ValueError when there are no
     starts, or when their screens differ in size.
     """
-    starts = list(starts)
-    screens = {(start.history.format.frame_height, start.history.format.frame_width) for start in starts}
-    if len(screens) != 1:
-        raise ValueError(
-            f"Given {len(starts)} starts with frame sizes {sorted(screens)}; expected one or more of one size."
-        )
-    height, width = screens.pop()
-    format = replace(OWN_FORMAT, frame_height=height, frame_width=width)
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema(
-        [
-            ("episode", pa.int64()),
-            ("frame_image", image),
-            ("action", pa.int64()),
-            ("kind", pa.string()),
-            ("source_episode", pa.int64()),
-            ("source_row", pa.int64()),
-        ],
-        metadata={FORMAT_KEY: format.to_json()},
-    )
-    rows = [row for number, start in enumerate(starts) for row in _seed_rows(number, start)]
-    unfinished = Path(f"{path}.unfinished")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished)
-    os.replace(unfinished, path)
+    columns = {"kind": pa.string(), "source_episode": pa.int64(), "source_row": pa.int64()}
+    write_rows(path, (row for number, start in enumerate(starts) for row in _seed_rows(number, start)), columns)
 
 
 def _seed_rows(number: int, start: Start) -> Iterator[dict[str, object]]:
@@ -176,11 +150,9 @@ def _seed_rows(number: int, start: Start) -> Iterator[dict[str, object]]:
     for state in range(len(history)):
         # The action that led on from the last state is not part of the seed: the dream's player chooses it.
         action = history.actions[state] if state + 1 < len(history) else Action.NO_ACTION
-        data = io.BytesIO()
-        Image.fromarray(history.raw(state)).save(data, "WEBP", lossless=True, quality=100, method=4)
         yield {
             "episode": number,
-            "frame_image": {"bytes": data.getvalue(), "path": None},
+            "frame_image": history.raw(state),
             "action": int(action),
             "kind": start.kind,
             "source_episode": start.episode,

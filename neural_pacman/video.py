@@ -1,8 +1,7 @@
-"""Frames into an MP4 that plays anywhere, whole or not there at all."""
+"""Frames into an MP4 or a GIF that plays anywhere, whole or not there at all."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import IO, Self
 
 import numpy as np
 
+from neural_pacman.files import UnfinishedFile
+
 try:
     from imageio_ffmpeg import get_ffmpeg_exe
 except ModuleNotFoundError as missing:
@@ -18,9 +19,26 @@ except ModuleNotFoundError as missing:
         'A video needs imageio-ffmpeg: pip install "neural-pacman[play]"', name=missing.name
     ) from missing
 
-ENCODING = ("-an", "-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
+MP4 = ("-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
 """Crisp enough for sprites on black, in the pixel format that every player knows, the index in front so that a browser
 plays it while it loads."""
+
+PALETTE_FRAMES = 45
+"""A GIF's 256 colours are chosen from its first frames, three seconds of the game. Until then frames wait in memory,
+and then all go through at once, which must not hold up a game that is being recorded."""
+
+GIF = (
+    f"split[all][some];[some]trim=end_frame={PALETTE_FRAMES}[first];"
+    "haldclutsrc=2,trim=end_frame=1,scale={width}:{height}:flags=neighbor,setsar=1,format=rgb24[spectrum];"
+    "[first][spectrum]concat,palettegen[colours];[all][colours]paletteuse=dither=none"
+)
+"""The filters of a GIF. Beside its first frames a picture of 64 colours from all of the spectrum counts: else a ghost
+that comes later would have another's colour."""
+
+ENDINGS = (".mp4", ".gif")
+
+GIF_FPS = 50
+"""Viewers slow down what is faster: a GIF counts hundredths of a second, and one alone means "as you like"."""
 
 # The encoder stays out of reach of the terminal's Ctrl-C, which is for us: it has a file to finish. Windows knows no
 # sessions, the others no such flag.
@@ -31,43 +49,35 @@ else:
 
 
 class Video:
-    """An MP4 (H.264, yuv420p) that grows in a hidden file beside `path` and takes its name when it is whole.
+    """An MP4 (H.264, yuv420p), or a GIF that loops, which grows in a hidden file and takes its name when it is whole.
 
     Use it as a context manager: leaving it, by an error too, finishes the video with the frames it has. Without any
     frame nothing is left behind, and an older file at `path` stays.
 
     Args:
-        path: where the video goes; ends in ".mp4", in a folder that exists.
+        path: where the video goes; ends in ".mp4" or ".gif", in a folder that exists.
         fps: frames a second.
 
     Raises:
-        ValueError: `path` does not end in ".mp4", or `fps` is not a positive number.
+        ValueError: `path` ends otherwise, or `fps` is not a positive number, or above 50 for a GIF.
         OSError: `path` cannot be written. Said at once, before there is a frame to lose.
     """
 
     def __init__(self, path: Path, fps: int) -> None:
-        if path.suffix.lower() != ".mp4":
-            raise ValueError(f"The video would be {path}; expected a name that ends in .mp4.")
         if fps < 1:
             raise ValueError(f"fps is {fps}; expected a positive number.")
-        if path.is_dir():
-            raise IsADirectoryError(f"The video would be {path}, which is a folder; expected the name of a file.")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError(f"The video would replace {path}, which is read-only; name another file.")
-        self.path = path.absolute()
+        if path.suffix.lower() == ".gif" and fps > GIF_FPS:
+            raise ValueError(f"fps is {fps}; expected at most {GIF_FPS} for a GIF, or the name of an MP4.")
+        self._file = UnfinishedFile(path, "video", *ENDINGS)
+        self.path = self._file.path
         self.fps = fps
         self.frames = 0
         """How many frames were written."""
         self._size: tuple[int, int] | None = None
         self._encoder: subprocess.Popen[bytes] | None = None
-        self._partial = self.path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-        try:
-            self._partial.touch()
-        except OSError as error:
-            raise type(error)(f"Cannot write a video into {self.path.parent}: {error.strerror}.") from error
 
     def write(self, frame: np.ndarray) -> None:
-        """Add a frame, uint8 `[H, W, 3]`, H and W even.
+        """Add a frame, uint8 `[H, W, 3]`; in an MP4 H and W are even.
 
         Raises ValueError for another array or another size than the first frame's, OSError when the encoder fails.
         """
@@ -88,9 +98,11 @@ class Video:
         self.frames += 1
 
     def _start(self, width: int, height: int) -> subprocess.Popen[bytes]:
+        gif = self.path.suffix.lower() == ".gif"
+        encoding = ("-vf", GIF.format(width=width, height=height), "-loop", "0") if gif else MP4
         raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self.fps), "-i", "-")
         return subprocess.Popen(
-            [get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *ENCODING, str(self._partial)],
+            [get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, *encoding, str(self._file.partial)],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -113,9 +125,9 @@ class Video:
                     raise OSError(
                         f"The video {self.path} cannot be written: {complaint.decode(errors='replace').strip()}"
                     )
-                self._partial.replace(self.path)
+                self._file.finish()
         finally:
-            self._partial.unlink(missing_ok=True)
+            self._file.discard()
 
     def __enter__(self) -> Self:
         return self

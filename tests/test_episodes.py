@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,17 @@ from neural_pacman.episodes import (
     PUBLIC_FORMAT,
     DatasetFormat,
     Episode,
+    Recording,
+    encode_image,
     pad_history,
     read_episodes,
+    write_episodes,
 )
+from neural_pacman.frames import decode_image
+from tests.test_training import stages
+from training import autoencoder, denoiser, outcome
+from training.cache import build_cache
+from training.checkpoint import EXPORT, STAGE
 
 HUD_TOP = 528
 """The score and the spare lives stand below this line, upright px."""
@@ -334,3 +345,150 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_hub_out_of_reach_names_the_local_alternative() -> None:
     with pytest.raises(FileNotFoundError, match="give a local folder of parquet files"):
         list(read_episodes("somebody/some-pacman-dataset"))
+
+
+# Writing
+
+
+def recording(states: int, seed: int, end: bool = True, size: int = 64) -> Recording:
+    """A game of noise, whose frames are made as they are asked for."""
+    random = np.random.default_rng(seed)
+    pictures = random.integers(0, 256, (states, size, size, 3), dtype=np.uint8)
+    dones = np.zeros(states, bool)
+    dones[-1:] = end
+    rewards = random.choice([0.0, 10.0, 200.0], states)
+    return Recording(pictures, random.integers(0, 5, states), rewards, dones)
+
+
+def lazily(game: Recording) -> Recording:
+    return replace(game, frames=(frame.copy() for frame in game.frames))
+
+
+def test_written_games_are_read_back_as_they_were(tmp_path: Path) -> None:
+    games = [recording(100, 0), recording(1, 1), recording(7, 2, end=False, size=64)]
+    file = tmp_path / "played.parquet"
+    file.write_bytes(b"an older one")
+    write_episodes(file, (lazily(game) for game in games))
+    assert list(tmp_path.iterdir()) == [file]
+    again = list(read_episodes(tmp_path))
+    assert [episode.number for episode in again] == [0, 1, 2]
+    for game, episode in zip(games, again, strict=True):
+        assert episode.format == replace(OWN_FORMAT, frame_height=64, frame_width=64)
+        assert episode.rewards is not None and episode.dones is not None
+        np.testing.assert_array_equal(np.stack([episode.raw(k) for k in range(len(episode))]), game.frames)
+        for name in ("actions", "rewards", "dones"):
+            np.testing.assert_array_equal(getattr(episode, name), getattr(game, name))
+    assert again[0].images[0][8:16] == b"WEBPVP8L", "lossless"
+
+
+def test_a_written_dataset_has_the_public_columns_in_groups_of_rows(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "played.parquet", [recording(100, 0), recording(60, 1)])
+    file = pq.ParquetFile(tmp_path / "played.parquet")
+    types = {field.name: str(field.type) for field in file.schema_arrow}
+    image = "struct<bytes: binary, path: string>"
+    expected = {"episode": "int64", "frame_image": image, "action": "int64", "reward": "double", "done": "bool"}
+    assert types == expected
+    assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [64, 64, 32]
+
+
+def test_whole_frames_are_windows_without_being_prepared_again(tmp_path: Path, episodes: list[Episode]) -> None:
+    frames = episodes[0].frames(0, 4)
+    write_episodes(tmp_path / "played.parquet", [Recording(frames, np.arange(4), np.zeros(4), np.zeros(4, bool))])
+    (episode,) = read_episodes(tmp_path)
+    np.testing.assert_array_equal(episode.frames(0, 4), frames)
+
+
+def test_a_recording_without_states_leaves_no_row(tmp_path: Path) -> None:
+    nothing = Recording([], np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+    write_episodes(tmp_path / "played.parquet", [nothing, recording(3, 0)])
+    assert [(e.number, len(e)) for e in read_episodes(tmp_path)] == [(1, 3)]
+    for games in ([], [nothing]):
+        with pytest.raises(ValueError, match="Given 0 rows for the dataset .*other.parquet"):
+            write_episodes(tmp_path / "other.parquet", games)
+    assert [file.name for file in tmp_path.iterdir()] == ["played.parquet"]
+
+
+def broken(**changes: Any) -> list[Recording]:
+    """Enough that rows were written already, and then a game with something wrong."""
+    return [recording(70, 0), replace(recording(3, 1), **changes)]
+
+
+@pytest.mark.parametrize(
+    ("games", "said"),
+    [
+        (broken(actions=np.array([0, 5, 1])), "Action 5 is outside 0 to 4"),
+        (broken(actions=np.array([0.0, 1.0, 1.0])), "expected integers"),
+        (broken(rewards=np.zeros(2)), "Recording 1 has 3 actions, 2 rewards and 3 dones"),
+        (broken(frames=np.zeros((2, 64, 64, 3), np.uint8)), "Recording 1 has 2 frames for 3 actions"),
+        (broken(frames=np.zeros((4, 64, 64, 3), np.uint8)), "Recording 1 has more than 3 frames for 3 actions"),
+        (broken(frames=np.zeros((3, 32, 64, 3), np.uint8)), r"Episode 1 has a frame of uint8 \[32, 64, 3\]"),
+        (broken(frames=np.zeros((3, 64, 64, 3), np.float32)), "Episode 1 has a frame of float32"),
+    ],
+)
+def test_what_cannot_be_a_dataset_leaves_the_older_file(tmp_path: Path, games: list[Recording], said: str) -> None:
+    file = tmp_path / "played.parquet"
+    file.write_bytes(b"an older one")
+    with pytest.raises(ValueError, match=said):
+        write_episodes(file, games)
+    assert file.read_bytes() == b"an older one" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_dataset_that_is_interrupted_is_not_there(tmp_path: Path) -> None:
+    def games() -> Iterator[Recording]:
+        yield recording(70, 0)
+        assert [file.name[0] for file in tmp_path.iterdir()] == ["."], "it grows hidden"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_episodes(tmp_path / "played.parquet", games())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("played.csv", "expected a name that ends in .parquet"),
+        ("missing/played.parquet", "Cannot write a dataset into"),
+    ],
+)
+def test_a_dataset_that_cannot_be_written_is_refused_before_a_frame_is_made(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    def games() -> Iterator[Recording]:
+        raise AssertionError("asked for a frame")
+        yield
+
+    with pytest.raises((ValueError, OSError), match=said):
+        write_episodes(tmp_path / name, games())
+
+
+def test_a_written_dataset_is_trained_on(tmp_path: Path, episodes: list[Episode]) -> None:
+    games = []
+    for episode, states in zip(episodes, (20, 36), strict=True):
+        assert episode.rewards is not None
+        dones = np.arange(1, states + 1) == 20
+        games.append(
+            Recording(episode.frames(0, states), episode.actions[:states], episode.rewards[:states] + 10, dones)
+        )
+    write_episodes(tmp_path / "played.parquet", games)
+    settings = stages(tmp_path / "played.parquet", tmp_path)
+    for stage in (settings.autoencoder, settings.denoiser, settings.outcome):
+        stage.loop.steps = 2
+    autoencoder.main(settings.autoencoder)
+    cache = build_cache(settings.cache)
+    np.testing.assert_array_equal(cache.episodes, [0] * 20 + [1] * 36)
+    np.testing.assert_array_equal(cache.actions, np.concatenate([game.actions for game in games]))
+    np.testing.assert_array_equal(cache.rewards, np.concatenate([game.rewards for game in games]))
+    np.testing.assert_array_equal(cache.dones, np.concatenate([game.dones for game in games]))
+    denoiser.main(settings.denoiser)
+    outcome.main(settings.outcome)
+    for part in ("autoencoder", "denoiser", "outcome"):
+        assert json.loads((tmp_path / part / EXPORT / STAGE).read_text())["step"] == 2
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_encoded_images_lose_nothing(episodes: list[Episode], fast: bool) -> None:
+    screen = episodes[0].raw(50)
+    data = encode_image(screen, fast=fast)
+    np.testing.assert_array_equal(decode_image(data), screen)
+    assert len(data) < 20_000

@@ -14,7 +14,7 @@ import torch
 
 from neural_pacman.actions import Action
 from neural_pacman.engine import shared_world
-from neural_pacman.episodes import HISTORY, Episode, read_episodes
+from neural_pacman.episodes import HISTORY, Episode, Recording, read_episodes, write_episodes
 from neural_pacman.frames import to_tensor
 from neural_pacman.seeds import KINDS, STATES_PER_DATASET, Seeds, Start, encode_history, write_seeds
 from neural_pacman.world import WorldModel
@@ -46,9 +46,21 @@ def test_written_seeds_are_read_back_exactly(tmp_path: Path, episodes: list[Epis
 
 
 def test_no_seeds_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="0 starts"):
+    with pytest.raises(ValueError, match="Given 0 rows for the dataset .*seeds.parquet"):
         write_seeds(tmp_path / "seeds.parquet", [])
     assert not list(tmp_path.iterdir())
+
+
+def test_seeds_of_screens_of_two_sizes_are_not_written(tmp_path: Path, episodes: list[Episode]) -> None:
+    game = Recording([np.zeros((64, 64, 3), np.uint8)], np.array([0]), np.array([0.0]), np.array([False]))
+    write_episodes(tmp_path / "small.parquet", [game])
+    (small,) = read_episodes(tmp_path / "small.parquet")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(
+        ValueError, match=r"Episode 1 has a frame of uint8 \[64, 64, 3\]; expected uint8 \[552, 456, 3\]"
+    ):
+        write_seeds(tmp_path / "small.parquet", [Start.at(episodes[0], 3), Start.at(small, 0)])
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_a_start_must_be_a_state_of_its_episode(episodes: list[Episode]) -> None:
