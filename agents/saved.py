@@ -2,7 +2,7 @@
 
 SB3 itself can open the file (`PPO.load`), which unpickles what is in it: do that to files of your own only. Here
 nothing is unpickled. Settings come from the JSON, and the networks' and the optimizer's tensors are read with
-`torch.load(weights_only=True)`.
+`torch.load(weights_only=True)`. To play, `neural_pacman.policy` reads the same file.
 """
 
 from __future__ import annotations
@@ -20,43 +20,32 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor
 
+from neural_pacman.policy import FORMAT_VERSION, RECORD, Sight, open_agent, read_json
 from neural_pacman.sb3 import DreamVecEnv
 from neural_pacman.vector_env import NeuralPacmanVectorEnv
 
 AGENT = "agent.zip"
-RECORD = "neural_pacman.json"
-FORMAT_VERSION = 1
-
-LEAST_SIZE = 36
-"""Pictures smaller than this do not pass through the convolutions of SB3's CnnPolicy."""
 
 PASSING = ("_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
 """Attributes of an agent that belong to the dreams it is in, not to it."""
 
 
 @dataclass(frozen=True)
-class DreamSettings:
+class DreamSettings(Sight):
     """The dreams that an agent is in, and what it sees of them."""
 
     world: str = "pacman"
     """A shipped world's name, a world folder, or a hub id."""
     dataset: str | None = None
     """Begin from this dataset (a folder, a file or a hub id) instead of the world's own seeds."""
-    obs_type: Literal["rgb", "latent"] = "rgb"
-    """Pictures for convolutions (CnnPolicy), or latents, which need no decoding, for a plain network (MlpPolicy)."""
-    obs_size: int = 84
-    """Height and width of the pictures, 36 or more."""
-    frame_stack: int = 4
-    """Newest observations seen at once."""
     max_episode_steps: int = 256
     """Steps after which a dream is cut off; 15 are a second of play."""
     num_inference_steps: int | None = None
     """Denoising steps a frame; None takes the world's own number."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "frame_stack", "max_episode_steps")
-        if self.obs_size < LEAST_SIZE:
-            raise ValueError(f"obs_size is {self.obs_size}; SB3's CnnPolicy needs {LEAST_SIZE} or more.")
+        super().__post_init__()
+        _check_positive(self, "max_episode_steps")
 
     def make(self, num_envs: int, device: str, render_mode: Literal["rgb_array"] | None = None) -> VecEnv:
         """So many dreams at once, for SB3; rewards are clipped to [-1, 1], and `points` in the infos are the game's.
@@ -156,11 +145,8 @@ class Record:
         return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Record:
-        """Raises KeyError, TypeError or ValueError for anything else than `to_json` wrote."""
-        values = dict(json.loads(text))
-        if (version := values.pop("format_version")) != FORMAT_VERSION:
-            raise ValueError(f"format version {version!r}; this neural-pacman reads {FORMAT_VERSION}")
+    def from_values(cls, values: dict[str, Any]) -> Record:
+        """What `read_json` finds in the file; KeyError, TypeError or ValueError for anything else."""
         return cls(
             **values
             | {
@@ -207,25 +193,18 @@ def read_record(file: Path) -> Record:
 
     Raises FileNotFoundError when there is none, ValueError when the file is damaged or foreign.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no agent at {file}; expected the {AGENT} of a run of agents.train.")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return Record.from_json(archive.read(RECORD))
-    except Exception as error:  # whatever zipfile and json make of a file that is something else
-        raise _damaged(file, error) from error
+    with open_agent(file) as archive:
+        return Record.from_values(read_json(archive))
 
 
 def load_weights(agent: PPO, file: Path) -> None:
     """Give an agent the weights, and the optimizer's state, of a saved one. ValueError when they do not fit it."""
-    try:
+    with open_agent(file):
         _, tensors, _ = load_from_zip_file(file, load_data=False, device=agent.device)
         expected = set(agent.get_parameters())
         if set(tensors) != expected:
             raise ValueError(f"holds {sorted(tensors)}; expected {sorted(expected)}")
         agent.set_parameters(tensors, device=agent.device)
-    except Exception as error:  # whatever zipfile and torch make of a file that is something else
-        raise _damaged(file, error) from error
 
 
 def load_agent(file: Path, device: str, world: str | None = None) -> tuple[PPO, Record]:
@@ -239,15 +218,6 @@ def load_agent(file: Path, device: str, world: str | None = None) -> tuple[PPO, 
     load_weights(agent, file)
     agent.num_timesteps = record.step
     return agent, record
-
-
-def _damaged(file: Path, error: Exception) -> ValueError:
-    said = " ".join(str(error).split())  # PyTorch names every single weight that does not fit
-    reason = said if len(said) <= 200 else f"{said[:200]}..."
-    return ValueError(
-        f"{file} is no whole agent of agents.train ({type(error).__name__}: {reason}). Train it anew, in another "
-        "folder or after deleting it."
-    )
 
 
 def _check_positive(settings: Any, *names: str) -> None:

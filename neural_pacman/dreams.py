@@ -159,6 +159,18 @@ class Dreams:
         self._frames: np.ndarray | None = None
 
     @property
+    def num_inference_steps(self) -> int:
+        """Denoising steps a frame. ValueError when set below 1."""
+        chosen = self.engine.num_inference_steps
+        return self.world.config.num_inference_steps if chosen is None else chosen
+
+    @num_inference_steps.setter
+    def num_inference_steps(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"num_inference_steps is {steps}; expected 1 or more.")
+        self.engine.num_inference_steps = self.arguments["num_inference_steps"] = steps
+
+    @property
     def seeds(self) -> Seeds:
         """The histories that dreams begin from.
 
@@ -328,6 +340,15 @@ class DreamHolder:
     def device(self) -> torch.device:
         """Where the networks run."""
         return self.world.device
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Denoising steps a frame: may be set between any two steps. ValueError when set below 1."""
+        return self._dreams.num_inference_steps
+
+    @num_inference_steps.setter
+    def num_inference_steps(self, steps: int) -> None:
+        self._dreams.num_inference_steps = steps
 
     @property
     def seeds(self) -> Seeds:

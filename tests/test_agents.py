@@ -28,7 +28,6 @@ from agents.evaluate import Evaluating, evaluate, film
 from agents.evaluate import main as evaluate_main
 from agents.saved import (
     AGENT,
-    RECORD,
     DreamSettings,
     Evaluation,
     LearningSettings,
@@ -40,6 +39,7 @@ from agents.saved import (
 )
 from agents.train import Training, compare
 from agents.train import main as train
+from neural_pacman.policy import RECORD
 from tests.test_video import read_video
 
 ROOT = Path(__file__).parent.parent
@@ -236,7 +236,7 @@ def test_the_command_evaluates_and_films(whole: Path, tmp_path: Path, capsys: py
     assert frames.shape[1:] == (512, 512, 3)
     with pytest.raises(ValueError, match="ends in .mp4"):
         agent, record = load_agent(whole / AGENT, "cpu")
-        film(agent, record.dreams, tmp_path / "dream.gif")
+        film(agent, record.dreams, tmp_path / "dream.avi")
 
 
 def test_a_deterministic_agent_takes_the_most_probable_action(lively_world: Path) -> None:
