@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Action(IntEnum):
@@ -41,5 +43,7 @@ def check_actions(actions: np.ndarray | Tensor) -> None:
 
 def one_hot(actions: np.ndarray | Tensor) -> Tensor:
     """Integer actions of any shape `[...]` as float32 one-hot `[..., 5]`; ValueError outside 0 to 4."""
+    import torch  # takes seconds, and a window that only wants the names is to open at once
+
     check_actions(actions)
     return torch.nn.functional.one_hot(torch.as_tensor(actions).long(), NUM_ACTIONS).float()

@@ -15,6 +15,9 @@ from torch import Tensor
 
 FRAME_SIZE = 512
 
+BEST_PSNR = 100.0
+"""What identical frames count as, dB."""
+
 
 def decode_image(data: bytes) -> np.ndarray:
     """An encoded image (PNG, WebP, ...) as uint8 RGB `[height, width, 3]`, oriented as stored."""
@@ -53,3 +56,9 @@ def to_images(frames: Tensor) -> np.ndarray:
     """Float frames `[..., 3, H, W]` in [-1, 1] as uint8 `[..., H, W, 3]`, rounded and clipped."""
     pixels = frames.detach().float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return pixels.movedim(-3, -1).contiguous().cpu().numpy()
+
+
+def psnr(image: np.ndarray, real: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 images of one shape, dB, at most `BEST_PSNR`."""
+    error = float(np.mean((image.astype(np.float32) - real.astype(np.float32)) ** 2))
+    return min(10 * float(np.log10(255**2 / error)), BEST_PSNR) if error else BEST_PSNR

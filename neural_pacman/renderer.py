@@ -1,26 +1,32 @@
-"""The window: pygame-ce shows the frames, paces them, and collects the keys. Nothing else here knows pygame."""
+"""The window: pygame-ce shows the views, paces them, and collects keys and gamepads."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
 
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # a library should not greet on its users' terminals
-try:
-    import pygame
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        'The window needs pygame-ce: pip install "neural-pacman[play]"', name=missing.name
-    ) from missing
+from neural_pacman import ink
+from neural_pacman.panel import View, draw
 
-WINDOW_SIZE = 512
-MESSAGE_HEIGHT = 30
+# isort: split
+import pygame
+
 KEYS_REMEMBERED = 256
+SMALLEST_WINDOW = (320, 240)
+
+GAMEPAD_BUTTONS = {0: "return", 1: "backspace", 2: "space", 3: ".", 6: "escape", 7: "space"}
+"""Which key a gamepad's button is: A, B, X, Y, Back and Start where there is a hat."""
+HATLESS_BUTTONS = {0: "return", 1: "backspace", 2: "space", 3: ".", 4: "escape", 6: "space"}
+HATLESS_BUTTONS |= {11: "up", 12: "down", 13: "left", 14: "right"}
+"""The same of pads without a hat: SDL puts their buttons into an order of its own, the directions among them."""
+STICK_PRESSED, STICK_LET_GO = 0.5, 0.4
+"""How far from its middle the stick goes down as a key, and how near it comes up: apart, or it would flutter."""
 
 
 class DisplayError(RuntimeError):
@@ -44,33 +50,36 @@ def display_missing() -> str | None:
 
 
 class Renderer:
-    """A resizable window that shows frames, no faster than `fps` of them a second.
+    """A resizable window that shows views or frames.
 
     Args:
         title: the window's title.
         fps: frames a second at which `show` paces its caller; None for as fast as it calls.
+        size: the window's width and height in pixels, to begin with.
 
     Raises:
         DisplayError: there is no display, or it refuses a window.
         ValueError: `fps` is not a positive number.
     """
 
-    def __init__(self, title: str, fps: int | None = None) -> None:
+    def __init__(self, title: str, fps: int | None = None, size: tuple[int, int] = (512, 512)) -> None:
         if fps is not None and fps < 1:
             raise ValueError(f"fps is {fps}; expected a positive number, or None for no pacing.")
         if (reason := display_missing()) is not None:
             raise DisplayError(reason)
         try:
-            # Only these two of pygame's parts: pygame.init() would open the sound mixer as well.
+            # Only the parts that are needed: pygame.init() would open the sound mixer as well.
             pygame.display.init()
             pygame.font.init()
             # SDL falls back to drawing into memory when the display it was told of does not answer.
             if pygame.display.get_driver() in ("offscreen", "dummy") and not os.environ.get("SDL_VIDEODRIVER"):
                 raise DisplayError("no display (the one named by DISPLAY or WAYLAND_DISPLAY does not answer)")
-            self._window = pygame.Window(title, (WINDOW_SIZE, WINDOW_SIZE), resizable=True)
+            self._window = pygame.Window(title, size, resizable=True)
         except pygame.error as error:
             raise DisplayError(f"no window can be opened: {error}") from error
-        self._font = pygame.font.Font(None, 24)
+        self._window.minimum_size = SMALLEST_WINDOW
+        self._window.set_icon(_icon())
+        self._gamepads = Gamepads()
         self._clock = pygame.time.Clock()
         self._keys: deque[Key] = deque(maxlen=KEYS_REMEMBERED)
         self.fps = fps
@@ -79,7 +88,7 @@ class Renderer:
 
     @property
     def title(self) -> str:
-        """The window's title, where play shows its status line."""
+        """The window's title."""
         return self._window.title
 
     @title.setter
@@ -88,9 +97,27 @@ class Renderer:
             self._window.title = text
 
     @property
+    def size(self) -> tuple[int, int]:
+        """The window's width and height, which the person changes as well."""
+        return self._window.size
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._window.size = size
+
+    @property
     def rate(self) -> float:
-        """Frames a second shown lately (the mean over ten); 0.0 until ten were shown."""
+        """Frames a second that `show` showed lately (the mean over ten); 0.0 until ten were shown."""
         return self._clock.get_fps()
+
+    def draw(self, view: View) -> None:
+        """Show a view at once, without waiting, in a window of whatever size it has by now.
+
+        Raises ValueError when a frame is not uint8 `[H, W, 3]`. Call `take_keys` now and then as well: a window whose
+        events nobody takes counts as hung.
+        """
+        draw(view, self._window.get_surface())
+        self._window.flip()
 
     def show(self, frame: np.ndarray, message: str = "") -> None:
         """Draw a frame, as large as the window holds it, and wait until the next one is due.
@@ -102,25 +129,9 @@ class Renderer:
         Raises:
             ValueError: `frame` is not such an array.
         """
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ValueError(f"The frame is {frame.dtype} {list(frame.shape)}; expected uint8 [H, W, 3].")
-        height, width = frame.shape[:2]
-        picture = pygame.image.frombuffer(np.ascontiguousarray(frame).data, (width, height), "RGB")
-        screen = self._window.get_surface()
-        scale = min(screen.width / width, screen.height / height)
-        fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
-        if fitted != (width, height):
-            picture = pygame.transform.smoothscale(picture, fitted)
-        screen.fill("black")
-        screen.blit(picture, picture.get_rect(center=screen.get_rect().center))
-        if message:
-            strip = pygame.Rect(0, screen.height - MESSAGE_HEIGHT, screen.width, MESSAGE_HEIGHT)
-            screen.fill("black", strip)
-            text = self._font.render(message, True, "yellow")
-            screen.blit(text, text.get_rect(center=strip.center))
-        self._window.flip()
+        self.draw(View((frame,), banner=message))
         self._clock.tick(self.fps or 0)
-        self._collect()  # a window whose events nobody takes counts as hung
+        self._collect()
 
     def take_keys(self) -> list[Key]:
         """The keys that went down or came up since the last call, up to this very moment, in order."""
@@ -135,6 +146,8 @@ class Renderer:
                 self._keys.append(Key(pygame.key.name(event.key), event.type == pygame.KEYDOWN))
             elif event.type == pygame.QUIT or (event.type == pygame.WINDOWCLOSE and event.window == self._window):
                 self.closed = True
+            else:
+                self._keys.extend(self._gamepads.feed(event))
 
     def close(self) -> None:
         """Close the window. Closing it twice does nothing."""
@@ -147,3 +160,65 @@ class Renderer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Gamepads:
+    """All attached gamepads as keys: hats and left sticks are the arrow keys, buttons are `GAMEPAD_BUTTONS`."""
+
+    def __init__(self) -> None:
+        self._pads: dict[int, pygame.joystick.JoystickType] = {}  # by instance; a pad that nobody keeps says nothing
+        self._held: dict[tuple[int, str], set[str]] = {}  # (instance, part of the pad): the keys it holds down
+        with suppress(pygame.error):  # a place without gamepads is none to stop at
+            pygame.joystick.init()
+            for index in range(pygame.joystick.get_count()):
+                self._add(index)
+
+    def feed(self, event: pygame.Event) -> list[Key]:
+        """The keys that come up and go down with an event of pygame's; none if it is not a gamepad's."""
+        before = self._down()
+        if event.type == pygame.JOYDEVICEADDED:
+            self._add(event.device_index)
+        elif event.type == pygame.JOYDEVICEREMOVED:
+            self._pads.pop(event.instance_id, None)
+            self._held = {part: keys for part, keys in self._held.items() if part[0] != event.instance_id}
+        elif event.type == pygame.JOYHATMOTION:
+            x, y = event.value
+            keys = {"left": x < 0, "right": x > 0, "up": y > 0, "down": y < 0}
+            self._hold(event, f"hat {event.hat}", keys)
+        elif event.type == pygame.JOYAXISMOTION and event.axis in (0, 1):
+            part = f"axis {event.axis}"
+            held = self._held.get((event.instance_id, part), set())
+            low, high = (("left", "right"), ("up", "down"))[event.axis]
+            keys = {
+                name: value > (STICK_LET_GO if name in held else STICK_PRESSED)
+                for name, value in ((low, -event.value), (high, event.value))
+            }
+            self._hold(event, part, keys)
+        elif event.type in (pygame.JOYBUTTONDOWN, pygame.JOYBUTTONUP):
+            pad = self._pads.get(event.instance_id)
+            buttons = HATLESS_BUTTONS if pad and not pad.get_numhats() else GAMEPAD_BUTTONS
+            if event.button in buttons:
+                keys = {buttons[event.button]: event.type == pygame.JOYBUTTONDOWN}
+                self._hold(event, f"button {event.button}", keys)
+        after = self._down()
+        return [Key(name, False) for name in sorted(before - after)] + [
+            Key(name, True) for name in sorted(after - before)
+        ]
+
+    def _add(self, index: int) -> None:
+        with suppress(pygame.error):  # it may be gone again
+            pad = pygame.joystick.Joystick(index)
+            self._pads[pad.get_instance_id()] = pad
+
+    def _hold(self, event: pygame.Event, part: str, keys: dict[str, bool]) -> None:
+        self._held[event.instance_id, part] = {name for name, down in keys.items() if down}
+
+    def _down(self) -> set[str]:
+        """The keys that any part of any pad holds down."""
+        return set().union(*self._held.values())
+
+
+def _icon() -> pygame.Surface:
+    icon = pygame.Surface((64, 64), pygame.SRCALPHA)
+    ink.pacman(icon, (32, 32), 30)
+    return icon

@@ -17,13 +17,14 @@ from PIL import Image
 
 from neural_pacman.actions import Action
 from neural_pacman.episodes import FORMAT_KEY, HISTORY, OWN_FORMAT, Episode, read_episodes
+from neural_pacman.frames import BEST_PSNR, psnr
 from neural_pacman.world import WorldModel
 from neural_pacman.world_folder import replacing
 from training.bars import BARS, Bar, bars
 from training.clips import REACHES, Clip, choose_starts, spread, walk
 from training.contact_sheet import contact_sheet
 from training.evaluate import FIGURES, Evaluation, evaluate
-from training.figures import BEST_PSNR, detection, detection_within, psnr
+from training.figures import detection, detection_within
 from training.fit import check_fit, read_some
 from training.free_running import dream_on, has_cast
 from training.reader import PELLET_XY, POWER, read

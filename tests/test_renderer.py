@@ -1,18 +1,26 @@
-"""The window, under SDL's dummy driver: it shows, paces, scales, collects keys, and says so where it cannot open."""
+"""The window: it shows, paces, scales, collects keys and gamepads, and says so where it cannot open.
+
+Under SDL's dummy driver, and some of it in a real X server.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pygame
 import pytest
 
-from neural_pacman.renderer import DisplayError, Key, Renderer
+from neural_pacman.panel import View
+from neural_pacman.renderer import HATLESS_BUTTONS, DisplayError, Key, Renderer
+from tests.xvfb import focused_title, needs_display, virtual_display, xdotool
 
 BLUE = (20, 40, 220)
 
@@ -40,7 +48,7 @@ def test_the_window_shows_the_frame_upright_and_pixel_for_pixel(renderer: Render
 
 
 def test_a_resized_window_shows_the_whole_frame_in_its_middle(renderer: Renderer) -> None:
-    renderer._window.size = (900, 600)
+    renderer.size = (900, 600)
     renderer.show(frame())
     held = pixels(renderer)
     assert held.shape == (600, 900, 3)
@@ -53,6 +61,30 @@ def test_a_message_lies_over_the_bottom_and_goes_again(renderer: Renderer) -> No
     assert (pixels(renderer)[-20:] != BLUE).any()
     renderer.show(frame())
     assert (pixels(renderer) == BLUE).all()
+
+
+def test_a_window_opens_in_the_size_asked_for_and_cannot_be_made_tiny() -> None:
+    with Renderer("wide", size=(744, 512)) as renderer:
+        assert pixels(renderer).shape == (512, 744, 3)
+        assert renderer._window.minimum_size == (320, 240)
+
+
+def test_a_view_is_drawn_at_once_in_a_window_of_whatever_size_it_has_by_now() -> None:
+    with Renderer("views", fps=1) as renderer:
+        start = time.perf_counter()
+        for size in ((512, 512), (40, 900), (1, 1), (700, 650)):
+            renderer.size = size
+            renderer.draw(View((frame(),), banner="paused"))
+        assert time.perf_counter() - start < 1
+        assert renderer.size == (700, 650)
+        assert pixels(renderer).shape == (650, 700, 3)
+        assert (pixels(renderer)[:600, 30:-30] == BLUE).all()
+
+
+def test_drawing_does_not_swallow_keys(renderer: Renderer) -> None:
+    pygame.event.post(pygame.Event(pygame.KEYDOWN, key=pygame.K_SPACE))
+    renderer.draw(View((frame(),)))
+    assert renderer.take_keys() == [Key("space", True)]
 
 
 def test_showing_paces_its_caller() -> None:
@@ -81,6 +113,76 @@ def test_closing_is_noticed_even_when_nobody_takes_keys(renderer: Renderer) -> N
     assert renderer.closed
 
 
+def pushed(renderer: Renderer, kind: int, pad: int = 0, **what: Any) -> list[Key]:
+    """The keys that the window hears of when a gamepad says something."""
+    pygame.event.post(pygame.Event(kind, instance_id=pad, **what))
+    return renderer.take_keys()
+
+
+def test_a_gamepads_hat_steers(renderer: Renderer) -> None:
+    hat = [pushed(renderer, pygame.JOYHATMOTION, hat=0, value=value) for value in ((-1, 0), (-1, 1), (0, -1), (0, 0))]
+    assert hat == [
+        [("left", True)],
+        [("up", True)],
+        [("left", False), ("up", False), ("down", True)],
+        [("down", False)],
+    ]
+
+
+def test_a_gamepads_stick_steers_and_does_not_flutter(renderer: Renderer) -> None:
+    def tilted(axis: int, *values: float) -> list[list[Key]]:
+        return [pushed(renderer, pygame.JOYAXISMOTION, axis=axis, value=value) for value in values]
+
+    assert tilted(0, 0.2, 0.49, 0.6, 0.45, 0.55, 0.3) == [[], [], [("right", True)], [], [], [("right", False)]]
+    assert tilted(0, -0.8, 0.8) == [[("left", True)], [("left", False), ("right", True)]]
+    assert tilted(1, 1.0, -1.0) == [[("down", True)], [("down", False), ("up", True)]]
+    assert tilted(3, 1.0) == [[]]  # the right stick
+
+
+def test_a_direction_held_twice_is_let_go_of_once(renderer: Renderer) -> None:
+    assert pushed(renderer, pygame.JOYHATMOTION, hat=0, value=(0, 1)) == [("up", True)]
+    assert pushed(renderer, pygame.JOYAXISMOTION, axis=1, value=-1.0) == []
+    assert pushed(renderer, pygame.JOYHATMOTION, hat=0, value=(0, 0)) == []
+    assert pushed(renderer, pygame.JOYAXISMOTION, axis=1, value=-0.45) == []
+    assert pushed(renderer, pygame.JOYAXISMOTION, axis=1, value=0.0) == [("up", False)]
+
+
+@pytest.mark.parametrize(
+    ("button", "key"), [(0, "return"), (1, "backspace"), (2, "space"), (3, "."), (6, "escape"), (7, "space")]
+)
+def test_a_gamepads_buttons_are_keys(renderer: Renderer, button: int, key: str) -> None:
+    assert pushed(renderer, pygame.JOYBUTTONDOWN, button=button) == [(key, True)]
+    assert pushed(renderer, pygame.JOYBUTTONUP, button=button) == [(key, False)]
+
+
+def test_other_buttons_are_nothing(renderer: Renderer) -> None:
+    assert pushed(renderer, pygame.JOYBUTTONDOWN, button=10) == []
+
+
+def test_a_gamepad_without_a_hat_has_buttons_in_its_place(renderer: Renderer) -> None:
+    class Hatless:
+        def get_numhats(self) -> int:
+            return 0
+
+    renderer._gamepads._pads[5] = Hatless()  # type: ignore[assignment]
+    for button, key in HATLESS_BUTTONS.items():
+        assert pushed(renderer, pygame.JOYBUTTONDOWN, pad=5, button=button) == [(key, True)]
+        assert pushed(renderer, pygame.JOYBUTTONUP, pad=5, button=button) == [(key, False)]
+    assert set(HATLESS_BUTTONS.values()) >= {"left", "right", "up", "down", "space", "escape"}
+
+
+def test_a_gamepad_that_is_unplugged_lets_go_and_another_goes_on(renderer: Renderer) -> None:
+    assert pushed(renderer, pygame.JOYHATMOTION, pad=1, hat=0, value=(1, 0)) == [("right", True)]
+    assert pushed(renderer, pygame.JOYHATMOTION, pad=2, hat=0, value=(0, 1)) == [("up", True)]
+    assert pushed(renderer, pygame.JOYDEVICEREMOVED, pad=1) == [("right", False)]
+    assert pushed(renderer, pygame.JOYHATMOTION, pad=2, hat=0, value=(0, 0)) == [("up", False)]
+
+
+def test_a_gamepad_gone_before_it_is_looked_at_is_no_error(renderer: Renderer) -> None:
+    pygame.event.post(pygame.Event(pygame.JOYDEVICEADDED, device_index=99, guid="0"))
+    assert renderer.take_keys() == []
+
+
 def test_two_windows_live_and_close_on_their_own() -> None:
     with Renderer("one") as one, Renderer("two") as two:
         one.close()
@@ -94,10 +196,9 @@ def test_the_sound_mixer_stays_closed(renderer: Renderer) -> None:
     assert pygame.mixer.get_init() is None
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8)], ids=["dtype", "shape"])
-def test_a_foreign_frame_is_refused(renderer: Renderer, wrong: np.ndarray) -> None:
+def test_a_foreign_frame_is_refused(renderer: Renderer) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \[H, W, 3\]"):
-        renderer.show(wrong)
+        renderer.show(np.zeros((8, 8, 3), np.float32))
 
 
 def test_a_pace_of_nothing_is_refused() -> None:
@@ -129,3 +230,62 @@ def test_a_missing_pygame_is_named_with_its_cure() -> None:
     script = "import sys; sys.modules['pygame'] = None; import neural_pacman.renderer"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert 'pip install "neural-pacman[play]"' in run.stderr
+
+
+WATCHER = """
+import time
+import numpy as np
+from neural_pacman.panel import View
+from neural_pacman.renderer import Renderer
+
+frame = np.full((512, 512, 3), (20, 40, 220), np.uint8)
+with Renderer("a test in a real display", size=(744, 512)) as window:
+    start = time.monotonic()
+    while time.monotonic() - start < 60:
+        window.draw(View((frame,)))
+        for name, down in window.take_keys():
+            print("+" if down else "-", name, flush=True)
+        time.sleep(0.01)
+"""
+"""A window that tells which keys it hears of."""
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something to become true, which may take long on a busy machine."""
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < 60, "nothing happened"
+        time.sleep(0.02)
+
+
+@contextmanager
+def watched() -> Iterator[tuple[str, Callable[[], str]]]:
+    """The window of `WATCHER` in a real X server: the display's name, and what hears the next key."""
+    with virtual_display() as display:
+        environment = os.environ | {"SDL_VIDEODRIVER": "x11", "DISPLAY": display}
+        with subprocess.Popen(
+            [sys.executable, "-c", WATCHER], env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            try:
+                heard = process.stdout
+                until(lambda: focused_title(display) == "a test in a real display" or process.poll() is not None)
+                yield display, lambda: heard.readline().strip()
+            finally:
+                process.kill()
+
+
+@needs_display
+def test_a_real_window_has_its_title_and_hears_keys() -> None:
+    with watched() as (display, hear):
+        xdotool(display, "key", "Left", "Return", "period")
+        assert [hear() for _ in range(6)] == ["+ left", "- left", "+ return", "- return", "+ .", "- ."]
+
+
+@needs_display
+def test_a_real_window_that_loses_the_keyboard_lets_go_of_its_keys() -> None:
+    with watched() as (display, hear):
+        xdotool(display, "keydown", "Up")
+        assert hear() == "+ up"
+        xdotool(display, "windowfocus", "0")  # nobody has the keyboard now
+        assert hear() == "- up"

@@ -13,15 +13,6 @@ from neural_pacman.frames import FRAME_SIZE
 Report = dict[str, Any]
 """Figures by name, nested, of JSON's types: what could not be measured is None."""
 
-BEST_PSNR = 100.0
-"""What identical frames count as, dB."""
-
-
-def psnr(image: np.ndarray, real: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 images of one shape, dB, at most `BEST_PSNR`."""
-    error = float(np.mean((image.astype(np.float32) - real.astype(np.float32)) ** 2))
-    return min(10 * float(np.log10(255**2 / error)), BEST_PSNR) if error else BEST_PSNR
-
 
 def without_bars(frame: np.ndarray, format: DatasetFormat) -> np.ndarray:
     """The part of a prepared frame that shows the screen, without the black bars that made it a square."""

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neural_pacman.episodes import DatasetFormat
-from training.figures import psnr, without_bars
+from neural_pacman.frames import psnr
+from training.figures import without_bars
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 """AlexNet's weights, as torchvision names them in `torch.hub`'s folder of checkpoints."""

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from neural_pacman.frames import to_images, to_tensor
+from neural_pacman.frames import psnr, to_images, to_tensor
 from neural_pacman.progress import progress_bar
 from neural_pacman.world import WorldModel
-from training.figures import psnr
 from training.maze import TILE_SIZE, in_wall
 from training.reader import Reading, read
 from training.reader_truth import Truth, labelled_frames

@@ -12,10 +12,10 @@ from torch import Tensor
 from neural_pacman.actions import NUM_ACTIONS, Action
 from neural_pacman.engine import LATENT_SHAPE
 from neural_pacman.episodes import HISTORY, Episode
-from neural_pacman.frames import FRAME_SIZE, to_images
+from neural_pacman.frames import FRAME_SIZE, psnr, to_images
 from neural_pacman.world import WorldModel
 from training.clips import Steps, encode_states
-from training.figures import Report, detection, detection_within, mean, means, psnr
+from training.figures import Report, detection, detection_within, mean, means
 from training.perceptual import likeness, short_likeness
 from training.reader import Reading, read
 from training.sprites import SPRITE_SIZE, to_frame_xy
