@@ -60,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
             play(command)
         else:
             list_worlds(command)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return fail(str(error))
     except KeyboardInterrupt:
         return 130

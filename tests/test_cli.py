@@ -73,6 +73,8 @@ def test_ctrl_c_ends_the_dream_and_leaves_a_whole_video(tiny_world: Path, tmp_pa
 
 
 def test_a_window_opens_plays_and_records(tiny_world: Path, tmp_path: Path) -> None:
+    pygame.display.init()
+    pygame.event.post(pygame.Event(pygame.KEYDOWN, key=pygame.K_RETURN))  # while it is loading
     out = tmp_path / "window.mp4"
     arguments = ["play", "--world", str(tiny_world), "--steps", "5", "--seed-index", "1", "--out", str(out)]
     assert main(arguments) == 0
