@@ -36,7 +36,7 @@ class Evaluating:
     world: str | None = None
     """Another world than the one that the agent learned in, or where that one is now."""
     video: Path | None = None
-    """Film a dream: a name that ends in .mp4."""
+    """Film a dream: a name that ends in .mp4 or .gif."""
     device: str = "auto"
     """cuda, mps, cpu, or auto."""
 
@@ -77,7 +77,7 @@ def evaluate(agent: PPO, dreams: DreamSettings, seeds: int, *, deterministic: bo
 
 
 def film(agent: PPO, dreams: DreamSettings, path: Path, *, deterministic: bool = False) -> None:
-    """Write a dream in which the agent plays as an MP4 of 512 x 512.
+    """Write a dream in which the agent plays as a video of 512 x 512.
 
     Raises ValueError or OSError when there can be no video at `path`.
     """

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import soak, speed
+from benchmarks import play, soak, speed
+from benchmarks.play import PlaySpeed
 from benchmarks.soak import Soak, flatness
 from benchmarks.speed import Speed, memory_per_dream, stopwatch
 from neural_pacman.engine import shared_world
@@ -52,6 +53,19 @@ def test_every_case_is_timed_beside_the_naive_loop(
     printed = capsys.readouterr().out
     assert all(f"| {name} | {kind} |" in printed for name, kind in cases)
     assert [file.name for file in out.parent.iterdir()] == ["speed.json"]
+
+
+def test_play_in_the_window_is_timed_beside_the_environment_alone(
+    tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "play.json"
+    play.main(PlaySpeed(str(tiny_world), out, rounds=2, steps=8, device="cpu"))
+    report = json.loads(out.read_text())
+    for figures in (report["fast"], report["paced"]):
+        assert all(0 < figures[part] < 1 for part in ("denoise", "decode", "draw"))
+    assert report["paced"]["seconds_per_step"] > 0.06 and report["fast"]["seconds_per_step"] < 0.06
+    assert len(report["ratios"]) == 2 and all(ratio > 0 for ratio in report["ratios"])
+    assert "The window keeps" in capsys.readouterr().out
 
 
 def test_the_stopwatch_leaves_the_world_as_it_was(tiny_world: Path) -> None:

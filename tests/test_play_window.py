@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,11 @@ from neural_pacman.panel import View
 from neural_pacman.session import Begin, DreamOn, Rewind, Session, Step
 from tests.scripted import BEGINNING, Person, ScriptedWorld, colors, played, scripted_world
 from tests.test_video import read_video
+from tests.xvfb import focused_title, needs_display, virtual_display, xdotool
 
 __all__ = ["scripted_world"]
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -399,3 +405,58 @@ def test_the_last_key_pressed_wins_whichever_hand_pressed_it() -> None:
         taken.append(steering.take().name)
     assert taken == ["LEFT", "UP", "LEFT", "LEFT", "LEFT", "NO_ACTION"]
     assert steering.held == frozenset()
+
+
+@needs_display
+def test_the_game_is_played_with_a_real_keyboard_in_a_real_window(tiny_world: Path, tmp_path: Path) -> None:
+    log, saved = tmp_path / "s.jsonl", tmp_path / "mine.parquet"
+    options = ["--world", str(tiny_world), "--device", "cpu", "--fps", "30", "--captures", str(tmp_path)]
+    command = [sys.executable, "-m", "neural_pacman", "play", *options, "--session", str(log), "--save", str(saved)]
+    with virtual_display() as display:
+        environment = os.environ | {"DISPLAY": display, "SDL_VIDEODRIVER": "x11", "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        patiently(lambda: focused_title(display).startswith("Neural Pac-Man"))
+        xdotool(display, "key", "Return")  # while it is loading, perhaps
+        for keys, seen in (
+            ("", '"NO_ACTION"'),
+            ("keydown Left", '"LEFT"'),
+            ("key v keyup Left keydown w", '"UP"'),
+            ("keyup w keydown BackSpace", '"rewind"'),
+            ("keyup BackSpace key p key n", '"seed": 1'),
+            ("key 4", '"denoising_steps": 4'),
+        ):
+            if keys:
+                xdotool(display, *keys.split())
+            patiently(partial(happened, seen, log))
+        xdotool(display, "key", "Escape")
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    session = Session.read(log)
+    taken = {event.action.name for event in session.events if isinstance(event, Step)}
+    assert taken == {"LEFT", "UP", "NO_ACTION"}
+    assert any(isinstance(event, Rewind) for event in session.events)
+    assert [event.seed for event in session.events if isinstance(event, Begin)] == [0, 1]
+    assert {event.denoising_steps for event in session.events if isinstance(event, Step)} == {2, 4}
+    names = ["mine.parquet", "neural-pacman-001.mp4", "neural-pacman-001.png", "s.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    assert len(read_video(tmp_path / names[1])[1]) > 1
+    assert all(f"Wrote {tmp_path / name}" in said for name in names)
+
+
+def happened(event: str, log: Path) -> bool:
+    return event in journal(log)
+
+
+def journal(log: Path) -> str:
+    """What there is by now of a session that is being played."""
+    growing = list(log.parent.glob(f".{log.stem}.*"))
+    return growing[0].read_text() if growing else ""
+
+
+def patiently(true: Callable[[], object]) -> None:
+    """Wait for something to become true; TimeoutError after a minute."""
+    start = time.perf_counter()
+    while not true():
+        if time.perf_counter() - start > 60:
+            raise TimeoutError("waited in vain")
+        time.sleep(0.05)
