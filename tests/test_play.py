@@ -88,6 +88,17 @@ def test_a_window_and_no_window_show_the_same_frames(
     assert (tmp_path / "window.mp4").read_bytes() == out.read_bytes()
 
 
+def moved(person: Person, times: int, looks: int) -> Generator[None]:
+    """Look until what is shown has changed so many times, or nothing seems to move any more."""
+    seen = [person.view.frames]
+    for _ in range(looks):
+        if person.view.frames is not seen[-1]:
+            seen.append(person.view.frames)
+        if len(seen) > times:
+            return
+        yield
+
+
 def test_a_session_of_all_that_can_happen_is_replayed_bit_for_bit(
     lively_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,17 +106,16 @@ def test_a_session_of_all_that_can_happen_is_replayed_bit_for_bit(
         yield from person.begin()
         for number, key in enumerate(itertools.cycle(("left", "up", "4", "right", "1", "backspace", "c", "down", "n"))):
             person.press(key)
-            for _ in range(20):
-                yield
+            yield from moved(person, times=2, looks=60)
             person.release(key)
-            if number == 30:
+            if number == 26:
                 person.tap("escape")
 
     first, again = tmp_path / "first.jsonl", tmp_path / "again.jsonl"
     played(script, monkeypatch, world=str(lively_world), device="cpu", session=first, fps=30)
     play(Play(str(lively_world), device="cpu", replay=first, session=again, headless=True, out=tmp_path / "v.mp4"))
     events = Session.read(first).events
-    assert len(events) > 50 and {type(event).__name__ for event in events} >= {"Begin", "Step", "Rewind"}
+    assert len(events) > 20 and {type(event).__name__ for event in events} >= {"Begin", "Step", "Rewind"}
     assert {event.denoising_steps for event in events if isinstance(event, Step)} >= {1, 4}
     assert Session.read(again) == Session.read(first)
     assert "every frame was the one that was played" in capsys.readouterr().out
