@@ -56,9 +56,9 @@ class Play:
     """Folder for the pictures, videos and GIFs that are taken with the keys."""
     headless: bool = False
     """Open no window: let --actions, or one of the above, play, and write a video."""
-    actions: str = "demo"
-    """Who plays without a window: demo (a script that moves about as a person would), random (dice), or a text file
-    with an action (LEFT, RIGHT, UP, DOWN, NO_ACTION) on each line."""
+    actions: str | None = None
+    """Who plays without a window: demo (a script that moves about as a person would, unless another is named), random
+    (dice), or a text file with an action (LEFT, RIGHT, UP, DOWN, NO_ACTION) on each line."""
     steps: int | None = None
     """Stop after so many steps. Without it a window stays until it is closed, and a demo lasts 15 seconds."""
     out: Path | None = None
@@ -80,10 +80,18 @@ class Play:
         chosen = [f"--{name}" for name in ("agent", "compare", "replay") if getattr(self, name) is not None]
         if len(chosen) > 1:
             raise ValueError(f"Given {' and '.join(chosen)}; expected one who plays.")
-        for name in ("seed_index", "session"):
-            if self.compare is not None and getattr(self, name) is not None:
-                raise ValueError(f"Given --compare and --{name.replace('_', '-')}; a recording begins where it begins.")
+        for player, names in DECIDED.items():
+            for name in names:
+                if getattr(self, player) is not None and getattr(self, name) is not None:
+                    option = f"--{name.replace('_', '-')}"
+                    raise ValueError(f"Given --{player} and {option}; leave {option} out, --{player} decides it.")
+        if self.actions is not None and (chosen or not self.headless):
+            with_what = f"and {chosen[0]}" if chosen else "without --headless"
+            raise ValueError(f"Given --actions {with_what}; expected it with --headless, as the one who plays.")
 
+
+DECIDED = {"compare": ("seed_index", "session"), "replay": ("seed_index", "num_inference_steps")}
+"""Settings that another one decides. (A session does not know a recording that it could be played again from.)"""
 
 Report = Callable[[float, str], None]
 """Told how far loading is, 0 to 1, and what comes next."""
@@ -98,7 +106,8 @@ def interruptible() -> Iterator[threading.Event]:
     The second one interrupts as usual.
     """
     asked = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    # Windows has no hang-up, which is what a closed terminal sends.
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
     def ask(*_: object) -> None:
         asked.set()
@@ -135,12 +144,12 @@ def play(settings: Play) -> None:
     session = Session.read(settings.replay) if settings.replay else None
     if settings.save:
         check_writable(settings.save, "dataset", ".parquet")
-    with ExitStack() as stack:
+    with interruptible() as asked, ExitStack() as stack:  # in this order: what was played is saved uninterrupted
         renderer = None if settings.headless else open_window(settings)
         if renderer:
             stack.enter_context(renderer)
         scripted = renderer is None and not (settings.agent or settings.compare or session)
-        actions = actions_from(settings.actions, np.random.default_rng(settings.seed)) if scripted else None
+        actions = actions_from(settings.actions or "demo", np.random.default_rng(settings.seed)) if scripted else None
         path = settings.out or (None if renderer else DEMO_VIDEO)
         video = stack.enter_context(Video(path, settings.fps)) if path else None
         log = stack.enter_context(logged(settings.session)) if settings.session else None
@@ -156,11 +165,9 @@ def play(settings: Play) -> None:
             return stage
 
         if renderer:
-            with interruptible() as stop:
-                PlayWindow(settings, renderer, load).run(stop.is_set)
-            renderer.close()  # what is still to be written needs no window
+            PlayWindow(settings, renderer, load).run(asked.is_set)
         else:
-            play_headless(settings, load)
+            play_headless(settings, load, asked.is_set)
 
 
 def open_window(settings: Play) -> Renderer | None:
@@ -173,20 +180,21 @@ def open_window(settings: Play) -> Renderer | None:
         return None
 
 
-def play_headless(settings: Play, load: Load) -> None:
-    """Let the mode play for `settings.steps`, or as far as it goes, under a progress bar."""
-    with interruptible() as asked:
-        stage = load(lambda share, what: None)
-        assert stage.mode is not None
-        limit = settings.steps or (DEMO_SECONDS * settings.fps if stage.mode.steps is None else None)
-        shown = stage.shown()
-        with tqdm(total=limit or stage.mode.steps, unit=" frames", desc="Dreaming") as bar:
-            while not (asked.is_set() or shown.steps_in_all == limit or shown.ended):
-                restart = shown.over and stage.mode.heeds_end
-                shown = stage.begin(shown.seed + 1) if restart else stage.move()
-                bar.set_postfix_str(f"{shown.points:.0f} points", refresh=False)
-                bar.update(shown.steps_in_all - bar.n)
+def play_headless(settings: Play, load: Load, stop: Callable[[], bool]) -> None:
+    """Let the mode play, under a progress bar: for `settings.steps`, to its end, or until the video cannot go on."""
+    stage = load(lambda share, what: None)
+    assert stage.mode is not None
+    limit = settings.steps or (DEMO_SECONDS * settings.fps if stage.mode.steps is None else None)
+    shown = stage.shown()
+    stopped = stop()
+    with tqdm(total=limit or stage.mode.steps, unit=" frames", desc="Dreaming") as bar:
+        while not (stopped or shown.steps_in_all == limit or shown.ended or shown.note):
+            restart = shown.over and stage.mode.heeds_end
+            shown = stage.begin(shown.seed + 1) if restart else stage.move()
+            bar.set_postfix_str(f"{shown.points:.0f} points", refresh=False)
+            bar.update(shown.steps_in_all - bar.n)
+            stopped = stop()
     if shown.ended:
         print(f"{stage.mode.end.capitalize()}.")
-    if asked.is_set():
+    if stopped:
         print("Stopped early; the video ends here.")

@@ -28,6 +28,8 @@ DENOISING_STEPS = {Control.DENOISE_1: 1, Control.DENOISE_2: 2, Control.DENOISE_4
 REWIND_PACE = 2
 """How much faster than the game time runs backwards."""
 NOTE_SECONDS = 4.0
+END_SECONDS = 2.0
+"""How long an agent leaves a dream that is over on the screen."""
 RATE_STEPS = 15
 """Steps that the rate is measured over."""
 SLOW = 0.9
@@ -56,6 +58,7 @@ class PlayWindow:
         self._shown: Shown | None = None
         self._loading = (0.0, "")
         self._orders: deque[Work] = deque()
+        self._seed = settings.seed  # of the dream that was asked for last, begun or not
         self._human = not (settings.agent or settings.compare or settings.replay)
         self._begun = not self._human
         self._pace = float(settings.fps)
@@ -83,6 +86,7 @@ class PlayWindow:
                     self._renderer.draw(self._view())
                     self._stale, drawn = False, time.perf_counter()
                 self._wait(job)
+            self._renderer.close()  # the last piece of work may take its time, and needs no window
             if job is not None:
                 job.result()  # an error in the last piece of work is an error too
 
@@ -126,12 +130,20 @@ class PlayWindow:
             self._times.clear()
             return self._stage.rewind if self._is_due(now, REWIND_PACE * self._pace) else None
         if self._over:
-            return None
+            return None if self._human or self._paused else self._after_the_end(now)
         if self._single:
             self._single = False
         elif self._paused or not self._is_due(now, self._pace):
             return None
         return partial(self._stage.step, self._steering.take()) if self._human else self._stage.move
+
+    def _after_the_end(self, now: float) -> Work | None:
+        """What an agent does in a dream that is over: a moment later it begins the next."""
+        assert self._stage is not None and self._shown is not None
+        if self._shown.ended or now < self._due + END_SECONDS:
+            return None
+        self._seed = self._shown.seed + 1
+        return partial(self._stage.begin, self._seed)
 
     def _is_due(self, now: float, pace: float) -> bool:
         """Whether the next frame is due, and if so, when the one after it will be."""
@@ -170,9 +182,9 @@ class PlayWindow:
             case Control.GO if self._over:
                 self._begin(shown.seed + 1)
             case Control.NEXT_SEED:
-                self._begin(shown.seed + 1)
+                self._begin(self._seed + 1)
             case Control.SAME_SEED:
-                self._begin(shown.seed)
+                self._begin(self._seed)
             case Control.DREAM_ON if shown.over and self._allowed():
                 self._orders.append(stage.dream_on)
             case Control.PAUSE:
@@ -210,6 +222,7 @@ class PlayWindow:
         if self._allowed():
             assert self._stage is not None
             self._steering.forget()
+            self._seed = seed
             self._orders.append(partial(self._stage.begin, seed))
 
     def _allowed(self) -> bool:

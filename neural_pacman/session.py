@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,14 @@ class Header:
     device: str
     threads: int
     torch: str
+
+    def __post_init__(self) -> None:
+        for name in ("world", "world_hash", "device", "torch"):
+            if not isinstance(value := getattr(self, name), str):
+                raise ValueError(f"{name} is {value!r}; expected text")
+        if self.seed_index is not None:
+            _check_whole("seed_index", self.seed_index, 0)
+        _check_whole("threads", self.threads, 1)
 
 
 @dataclass(frozen=True)
@@ -87,29 +96,37 @@ def checksum(latent: np.ndarray) -> int:
 class SessionLog:
     """Writes a session to `path` while it is played.
 
-    Use it as a context manager. A session without an event leaves nothing behind, and an older file stays. Raises what
+    Use it as a context manager. A session without a step leaves nothing behind, and an older file stays. Raises what
     `UnfinishedFile` raises, before anything is played, when `path` does not end in ".jsonl" or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._place = UnfinishedFile(path, "session", ".jsonl")
         self.path = self._place.path
-        self.events = 0
-        """How many events were written."""
+        self.events = self.steps = 0
+        """How many events were written, and how many of them are steps."""
         self._file = self._place.partial.open("w", encoding="utf-8")
 
     def write(self, item: Header | Event) -> None:
-        """Add the header, first, or an event, for good before the next one."""
+        """Add the header, first, or an event, for good before the next one. OSError when it cannot (a full disk)."""
+        try:
+            self._file.write(json.dumps(_to_json(item)) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise type(error)(
+                f"The session {self.path} cannot be written any more: {error.strerror}. It ends with event "
+                f"{self.events}."
+            ) from error
         self.events += not isinstance(item, Header)
-        self._file.write(json.dumps(_to_json(item)) + "\n")
-        self._file.flush()
+        self.steps += isinstance(item, Step)
 
     def close(self) -> None:
         """Give the file its name; once."""
         if self._file.closed:
             return
-        self._file.close()
-        if self.events:
+        with suppress(OSError):  # of a line that `write` has said it cannot write; those before it are there
+            self._file.close()
+        if self.steps:
             self._place.finish()
         self._place.discard()
 
@@ -161,7 +178,7 @@ def _lines(path: Path, lines: list[str]) -> Iterator[Header | Event]:
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} is {value!r}; expected a whole number, {least} or more")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ from neural_pacman.video import Video
 
 if TYPE_CHECKING:
     from neural_pacman.play import Play, Report
+
+FILM = "film"
+"""The video of all of it, among those that the keys begin and end, which are known by their endings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,30 +64,40 @@ class Shown:
 
 
 class Stage:
-    """A game and who moves it, filmed by any number of videos. Every method returns what is then to be seen.
+    """A game and who moves it, and what is filmed of it. Every method returns what is then to be seen.
 
     Args:
         game: not begun yet.
         mode: who moves it when no person does; None for nobody.
-        videos: that film it from the beginning.
+        film: a video of all of it.
         fps: of videos that are begun later.
         save: where the dreams go as a dataset, in the end; `game` must keep them.
     """
 
     def __init__(
-        self, game: Game, mode: Mode | None, videos: Sequence[Video] = (), fps: int = 15, save: Path | None = None
+        self, game: Game, mode: Mode | None, film: Video | None = None, fps: int = 15, save: Path | None = None
     ) -> None:
         self.game = game
         self.mode = mode
-        self._videos = list(videos)
+        self._videos = {FILM: film} if film else {}
         self._fps = fps
         self._save = save
+        self._unfilmed: Shown | None = None
         self._ended = False
         self._note = ""
+        self._lost: OSError | None = None
 
     def start(self, seed: int) -> Shown:
-        """Begin with the dream of a seed, or as the session that is replayed began."""
-        return self.move() if isinstance(self.mode, Replay) else self.begin(seed)
+        """Begin with the dream of a seed, or as the session that is replayed began.
+
+        Whoever looks at that alone leaves no film of it: the first frame is written with the second.
+        """
+        if isinstance(self.mode, Replay):
+            self.mode.move(self.game)
+        else:
+            self.game.begin(seed)
+        self._unfilmed = self.shown()
+        return self._unfilmed
 
     def begin(self, seed: int) -> Shown:
         """Begin the dream of a seed."""
@@ -118,18 +132,16 @@ class Stage:
         return self.shown()
 
     def toggle_video(self, path: Path) -> Shown:
-        """Begin a video, or end the one with the same ending."""
-        for video in self._videos:
-            if video.path.suffix == path.suffix:
-                self._end_video(video)
-                return self.shown()
+        """Begin a video, or end the one with the same ending that was begun in this way."""
+        if path.suffix in self._videos:
+            self._end_video(path.suffix)
+            return self.shown()
         try:
-            video = Video(path, self._fps)
+            self._videos[path.suffix] = Video(path, self._fps)
         except (OSError, ValueError) as error:
             self._note = str(error)
         else:
-            self._videos.append(video)
-            self._write(video, self.shown())
+            self._write(path.suffix, self.shown())
         return self.shown()
 
     def take_picture(self, path: Path) -> Shown:
@@ -161,42 +173,59 @@ class Stage:
             denoising_steps=game.env.num_inference_steps,
             likeness=beside.likeness if beside else None,
             ended=self._ended,
-            filming=tuple((video.path.suffix[1:], video.frames / video.fps) for video in self._videos),
+            filming=tuple((video.path.suffix[1:], video.frames / video.fps) for video in self._videos.values()),
             note=note,
         )
 
     def close(self) -> None:
-        """End the videos, save the dreams, release the environment, and print what was written."""
-        try:
-            for video in list(self._videos):
-                self._end_video(video)
+        """End the videos, save the dreams, release the environment, and print what was written.
+
+        Raises OSError for what could not be written, once all the rest is; for a video that was lost on the way, too.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._complain)
+            stack.callback(self.game.env.close)
             if self._save:
-                self._save_dreams(self._save)
-        finally:
-            self.game.env.close()
+                stack.callback(self._save_dreams, self._save)
+            for video in self._videos.values():
+                stack.callback(self._finish, video)
+            self._videos = {}
 
     def _film(self) -> Shown:
-        shown = self.shown()
-        for video in list(self._videos):
-            self._write(video, shown)
-        return shown
+        first, self._unfilmed = self._unfilmed, None
+        if first is not None:
+            self._write(FILM, first)
+        newest = self.shown()
+        for which in list(self._videos):
+            self._write(which, newest)
+        return newest
 
-    def _write(self, video: Video, shown: Shown) -> None:
+    def _write(self, which: str, shown: Shown) -> None:
         """Add what is shown to a video. One that cannot be written any more is given up, and the game goes on."""
+        if which not in self._videos:
+            return
         try:
-            video.write(picture(shown))
+            self._videos[which].write(picture(shown))
         except OSError as error:
-            self._note = str(error)
-            self._videos.remove(video)
+            self._note, self._lost = str(error), error
+            del self._videos[which]
 
-    def _end_video(self, video: Video) -> None:
-        self._videos.remove(video)
+    def _end_video(self, which: str) -> None:
+        video = self._videos.pop(which)
         try:
-            video.close()
+            self._finish(video)
         except OSError as error:
-            self._note = str(error)
+            self._note, self._lost = str(error), error
         else:
             self._note = f"wrote {video.path.name}"
+
+    def _complain(self) -> None:
+        if self._lost:  # a note is gone after seconds, and without a window nobody sees it
+            raise self._lost
+
+    def _finish(self, video: Video) -> None:
+        video.close()
+        if video.frames:
             print(f"Wrote {video.path}: {video.frames} frames, {video.frames / video.fps:.1f} s.")
 
     def _save_dreams(self, path: Path) -> None:
@@ -269,7 +298,7 @@ def set_stage(
     elif here.seed_index is not None:
         options = lambda seed: {"seed_index": here.seed_index}  # noqa: E731
     game = Game(env, options=options, observe=observe, log=log.write if log else None, keep=settings.save is not None)
-    return Stage(game, mode, [video] if video else [], settings.fps, settings.save)
+    return Stage(game, mode, video, settings.fps, settings.save)
 
 
 def picture(shown: Shown) -> np.ndarray:

@@ -122,8 +122,9 @@ class Video:
             if encoder is not None:
                 _, complaint = encoder.communicate()
                 if encoder.returncode != 0:
+                    said = complaint.decode(errors="replace").strip()
                     raise OSError(
-                        f"The video {self.path} cannot be written: {complaint.decode(errors='replace').strip()}"
+                        f"The video {self.path} cannot be written: {said or f'ffmpeg ended with {encoder.returncode}'}"
                     )
                 self._file.finish()
         finally:

@@ -175,3 +175,18 @@ def test_a_world_is_loaded_once_until_its_folder_changes(tiny_world: Path, tmp_p
     assert shared_world(folder / ".." / "world", device="cpu") is first
     (folder / CONFIG).touch()
     assert shared_world(folder, device="cpu") is not first
+
+
+def test_saved_states_share_few_blocks_of_memory(engine: DreamEngine) -> None:
+    states = []
+    for step in range(40):
+        engine.step([step % 5])
+        states.append(engine.get_state())
+    expected = [(state.latents[-1].clone(), state.generators[0].clone()) for state in states]
+    for tensors in ([state.latents[-1] for state in states], [state.generators[0] for state in states]):
+        assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) <= 2
+    for _ in range(70):  # nobody writes to what was kept
+        engine.step([0])
+        engine.get_state()
+    for state, (latent, noise) in zip(states, expected, strict=True):
+        assert torch.equal(state.latents[-1], latent) and torch.equal(state.generators[0], noise)

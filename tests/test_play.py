@@ -15,7 +15,7 @@ import pytest
 
 from agents.train import main as train
 from neural_pacman.actions import Action
-from neural_pacman.episodes import read_episodes
+from neural_pacman.episodes import Recording, read_episodes, write_episodes
 from neural_pacman.frames import psnr
 from neural_pacman.play import Play, interruptible, play
 from neural_pacman.session import Begin, Rewind, Session, Step
@@ -50,6 +50,25 @@ def test_a_script_plays_one_dream_after_the_other_into_the_video(
     assert np.abs(frames[:11, 32, 32].astype(int) - shown).max() < 16
     said = capsys.readouterr().out
     assert f"Wrote {video}: 28 frames, 1.9 s." in said and f"Wrote {session}: 28 events." in said
+
+
+@pytest.mark.parametrize("steps", [2, 200])
+def test_without_a_window_a_video_that_cannot_be_written_is_an_error(
+    steps: int, scripted_world: ScriptedWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neural_pacman.video.get_ffmpeg_exe", lambda: "false")
+    with pytest.raises(OSError, match=r"v\.mp4 cannot be written"):
+        play(Play(headless=True, steps=steps, out=tmp_path / "v.mp4", session=tmp_path / "s.jsonl"))
+    assert len(scripted_world.asked) < 100
+    assert [file.name for file in tmp_path.iterdir()] == ["s.jsonl"]  # which is not lost with it
+
+
+def test_a_video_without_a_frame_is_not_said_to_be_written(
+    scripted_world: ScriptedWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="seed_index is 1000"):
+        play(Play(headless=True, seed_index=1000, out=tmp_path / "v.mp4"))
+    assert "Wrote" not in capsys.readouterr().out and list(tmp_path.iterdir()) == []
 
 
 def test_a_demo_lasts_fifteen_seconds_of_the_game(scripted_world: ScriptedWorld, tmp_path: Path) -> None:
@@ -206,11 +225,12 @@ def test_a_recording_ends_and_its_video_shows_both(
     assert "The recording ends here." in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def agent(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an agent that has hardly learned anything."""
+@pytest.fixture(scope="module", params=["rgb", "latent"])
+def agent(request: pytest.FixtureRequest, tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an agent that has hardly learned anything, and sees pictures or latents."""
     run = tmp_path_factory.mktemp("runs") / "agent"
     config = training_settings(tiny_world, run, steps=16)
+    config.dreams = dataclasses.replace(config.dreams, obs_type=request.param)
     config.learning = dataclasses.replace(config.learning, learning_rate=1e-3)  # of several minds in the end
     train(config)
     return run / "agent.zip"
@@ -367,6 +387,10 @@ def test_a_setting_out_of_its_range_is_named(setting: str) -> None:
         ({"replay": Path("s.jsonl"), "compare": "d"}, "--compare and --replay"),
         ({"compare": "d", "session": Path("s.jsonl")}, "--compare and --session"),
         ({"compare": "d", "seed_index": 1}, "--compare and --seed-index"),
+        ({"replay": Path("s.jsonl"), "seed_index": 1}, "--replay and --seed-index"),
+        ({"replay": Path("s.jsonl"), "num_inference_steps": 1}, "--replay and --num-inference-steps"),
+        ({"actions": "demo"}, "--actions without --headless"),
+        ({"actions": "demo", "headless": True, "agent": Path("a.zip")}, "--actions and --agent"),
     ],
 )
 def test_settings_that_exclude_each_other_are_named(settings: dict[str, Any], said: str) -> None:
@@ -378,6 +402,14 @@ def test_a_recording_that_is_not_there_or_too_short_is_named(tiny_world: Path, t
     common: dict[str, Any] = {"world": str(tiny_world), "device": "cpu", "headless": True, "out": tmp_path / "v.mp4"}
     with pytest.raises(FileNotFoundError, match="No dataset at"):
         play(Play(**common, compare=str(tmp_path / "none.parquet")))
+    states = [
+        Recording([np.full((512, 512, 3), 9, np.uint8)], np.array([action]), np.zeros(1), np.ones(1, bool))
+        for action in (0, 1)
+    ]
+    write_episodes(tmp_path / "short.parquet", states)
+    with pytest.raises(ValueError, match=r"No episode of .*short\.parquet has two states"):
+        play(Play(**common, compare=str(tmp_path / "short.parquet")))
+    assert not (tmp_path / "v.mp4").exists()
 
 
 def test_the_first_interrupt_is_a_request_and_the_second_an_interrupt() -> None:

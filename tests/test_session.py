@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,24 @@ def test_a_line_that_a_crash_cut_off_counts_for_nothing(file: Path) -> None:
     assert Session.read(file).events == tuple(EVENTS[:-1])
 
 
+def test_a_full_disk_is_said_and_leaves_all_that_was_played(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="only here a file's size can be limited")
+    path = tmp_path / "s.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = SessionLog(path)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(OSError, match=r"s\.jsonl cannot be written any more"), log:
+            log.write(HEADER)
+            log.write(Begin(0))
+            for _ in range(100):
+                log.write(Step(Action.UP, 2, 7))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(Session.read(path).events) == log.events > 5
+    assert [other.name for other in tmp_path.iterdir()] == ["s.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -79,6 +98,9 @@ def test_a_line_that_a_crash_cut_off_counts_for_nothing(file: Path) -> None:
         (lambda lines: [*lines, '{"event": "begin", "seed": "1"}'], "line 8"),
         (lambda lines: [*lines, "[1, 2]"], "line 8"),
         (lambda lines: [lines[0].replace('session": 1', 'session": 9'), *lines[1:]], "format version 9"),
+        (lambda lines: [lines[0].replace('threads": 2', 'threads": 0'), *lines[1:]], "line 1: .*threads is 0"),
+        (lambda lines: [lines[0].replace('threads": 2', 'threads": true'), *lines[1:]], "line 1: .*threads is True"),
+        (lambda lines: [re.sub('hash": "[^"]*"', 'hash": 5', lines[0]), *lines[1:]], "line 1: .*world_hash is 5"),
     ],
 )
 def test_anything_else_is_refused_with_the_line(file: Path, spoil: object, said: str) -> None:
