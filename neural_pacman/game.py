@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from neural_pacman.actions import Action
-from neural_pacman.dreams import DreamState
 from neural_pacman.env import NeuralPacmanEnv
 from neural_pacman.episodes import Recording
 from neural_pacman.frames import to_images
 from neural_pacman.session import Begin, DreamOn, Event, Rewind, Step, checksum
+from neural_pacman.tape import Tape
 
 Options = Callable[[int], dict[str, Any] | None]
 """The options that a dream is reset with, by its seed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """A place on the tape: the dream as it stands there (32 kB), and the step that led to it.
-
-    Attributes:
-        state: to come back to.
-        action: the one that led here; None where the dream began.
-        reward: game points that the step brought.
-        end: whether the world thinks that the step ended the game.
-        observation: what an agent sees here, if one was said to look on.
-    """
-
-    state: DreamState
-    action: Action | None = None
-    reward: float = 0.0
-    end: bool = False
-    observation: np.ndarray | None = None
-
-    @property
-    def latent(self) -> Tensor:
-        """Float32 `[1, 32, 16, 16]`, on the world's device."""
-        return self.state.engine.latents[-1]
 
 
 class Game:
@@ -50,8 +25,7 @@ class Game:
     Args:
         env: a `NeuralPacmanEnv` with `obs_type="rgb"` and `obs_size=512`, this game's own.
         options: where the dream of a seed begins, instead of where the seed says.
-        observe: what an agent makes of a frame, uint8 `[512, 512, 3]`, and its latent, float32 `[32, 16, 16]`; kept
-            along the tape.
+        observe: what an agent makes of a frame, uint8 `[512, 512, 3]`, and its latent, float32 `[32, 16, 16]`.
         log: is told of every event, once it has come about.
         keep: remember the dreams that were left, for `recordings`.
 
@@ -75,9 +49,10 @@ class Game:
         self._observe = observe
         self._log = log
         self._keep = keep
-        self._left: list[list[Moment]] = []
-        self._tape: list[Moment] = []
+        self._left: list[Tape] = []
+        self._tape: Tape
         self._dreamed_on: int | None = None
+        self._seen: dict[int, np.ndarray] = {}
         self.seed = 0
         self.steps_in_all = 0
         self.frame: np.ndarray
@@ -86,29 +61,30 @@ class Game:
         """Leave the dream and begin a seed's. ValueError for a seed below 0."""
         options = self._options(seed) if self._options else None
         self.frame, _ = self.env.reset(seed=seed, options=options)
+        self.seed = seed
+        self._tape = Tape(self.env.get_state())
         if self._keep:
             self._left.append(self._tape)
-        self.seed = seed
-        self._tape = []
         self._dreamed_on = None
-        self._record(None)
+        self._seen = {}
         self._tell(Begin(seed))
 
     def step(self, action: Action) -> None:
         """Dream the frame that `action` leads to, over or not."""
         self.frame, reward, end, _, _ = self.env.step(action)
         self.steps_in_all += 1
-        newest = self._record(action, float(reward), end)
-        self._tell(Step(action, self.env.num_inference_steps, checksum(newest.latent.cpu().numpy())))
+        self._tape.append(self.env.get_state(), action, float(reward), end)
+        self._tell(Step(action, self.env.num_inference_steps, self.checksum))
 
     def rewind(self) -> bool:
         """Go one step back; what is dreamed from there is a new branch. False where the dream began."""
         if self.steps == 0:
             return False
+        self._seen.pop(self.steps, None)
         self._tape.pop()
         if self._dreamed_on is not None and self.steps < self._dreamed_on:
             self._dreamed_on = None
-        self.env.set_state(self._tape[-1].state)
+        self.env.set_state(self._tape.state())
         frame = self.env.render()
         assert frame is not None  # as it is with render_mode="rgb_array"
         self.frame = frame
@@ -124,57 +100,66 @@ class Game:
     @property
     def steps(self) -> int:
         """How far the tape is from where the dream began."""
-        return len(self._tape) - 1
+        return len(self._tape)
 
     @property
     def points(self) -> float:
         """Points dreamed along the tape."""
-        return float(self._tape[-1].state.progress["points"][0])
+        return self._tape.points
 
     @property
     def action(self) -> Action | None:
         """The action that led to where the tape stands; None where the dream began."""
-        return self._tape[-1].action
+        return self._tape.actions[-1] if self.steps else None
 
     @property
     def checksum(self) -> int:
         """Of the latent that the tape stands at."""
-        return checksum(self._tape[-1].latent.cpu().numpy())
+        return checksum(self._tape.latent(self.steps).cpu().numpy())
 
     @property
     def over(self) -> bool:
         """Whether the dream has ended, and nobody wanted it to go on all the same."""
-        return self._tape[-1].end and self._dreamed_on is None
+        return self.steps > 0 and self._tape.ends[-1] and self._dreamed_on is None
 
     def observations(self, count: int) -> list[np.ndarray]:
-        """What the agent saw last along the tape, `count` at most, newest last."""
-        return [moment.observation for moment in self._tape[-count:] if moment.observation is not None]
+        """What the agent sees in the last `count` places of the tape, or as many as there are, newest last.
+
+        RuntimeError when nobody was said to observe.
+        """
+        if self._observe is None:
+            raise RuntimeError("Nobody observes this game; make it with observe=....")
+        seen = {}
+        for step in range(max(0, self.steps - count + 1), self.steps + 1):
+            if step not in self._seen:
+                frame = self.frame if step == self.steps else self._decoded(self._tape, step)
+                self._seen[step] = self._observe(frame, self._tape.latent(step)[0])
+            seen[step] = self._seen[step]
+        self._seen = seen
+        return list(seen.values())
 
     def recordings(self) -> Iterator[Recording]:
         """The dreams so far as recorded games, each along the branch that was kept of it; decoded when asked for.
 
-        A dream without a step is none. Raises ValueError unless this game was told to `keep` them.
+        A dream without a step is none. RuntimeError unless this game was told to `keep` them.
         """
         if not self._keep:
-            raise ValueError("This game keeps no dreams; make it with keep=True.")
-        for tape in [*self._left, self._tape]:
-            if len(tape) > 1:
+            raise RuntimeError("This game keeps no dreams; make it with keep=True.")
+        for tape in self._left:
+            if len(tape):
                 yield self._recording(tape)
 
-    def _recording(self, tape: Sequence[Moment]) -> Recording:
+    def _recording(self, tape: Tape) -> Recording:
         return Recording(
-            frames=(to_images(self.env.world.decode(moment.latent))[0] for moment in tape[:-1]),
-            actions=np.array([moment.action for moment in tape[1:]], np.int64),
-            rewards=np.array([moment.reward for moment in tape[1:]]),
+            frames=(self._decoded(tape, step) for step in range(len(tape))),
+            actions=np.array(tape.actions, np.int64),
+            rewards=np.array(tape.rewards),
             # An end that was dreamed past was none.
-            dones=np.array([moment.end and moment is tape[-1] for moment in tape[1:]]),
+            dones=np.array([*np.zeros(len(tape) - 1, bool), tape.ends[-1]]),
         )
 
-    def _record(self, action: Action | None, reward: float = 0.0, end: bool = False) -> Moment:
-        state = self.env.get_state()
-        observation = self._observe(self.frame, state.engine.latents[-1][0]) if self._observe else None
-        self._tape.append(Moment(state, action, reward, end, observation))
-        return self._tape[-1]
+    def _decoded(self, tape: Tape, step: int) -> np.ndarray:
+        return to_images(self.env.world.decode(tape.latent(step).to(self.env.device)))[0]
 
     def _tell(self, event: Event) -> None:
         if self._log:
