@@ -27,6 +27,12 @@ DEAD_ZONE = 16 / 127.5
 """How far a pixel must differ from the background to be shown, on the scale of [-1, 1]: a small network cannot keep
 thousands of black pixels exactly black, and their faint glow was 40% of the whole error."""
 
+DECIDED_AT = 0.4
+"""How far from its darker to its brighter look a pixel that has two must be, 0 to 1, to be shown as the brighter one: a
+small network draws what it is not sure of too dark."""
+MAX_OFF = 60 / 127.5
+"""How far, in one colour, it may be from the line between them: what is farther is something else, such as a ghost."""
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
@@ -105,31 +111,60 @@ class FrameAutoencoder(nn.Module):
         dc: the `AutoencoderDC` that does the work; its `scaling_factor` is the latents'.
         pixel_unshuffle: side of the pixel blocks folded into channels in front of it.
         background: uint8 `[512, 512, 3]` frame whose difference is coded; None codes the frame itself.
+        other: uint8 `[512, 512, 3]`, the one other look that some pixels of the background have (a pellet's, eaten or
+            not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
+
+    Raises ValueError for another look without a background.
     """
 
     background: Tensor | None
+    other: Tensor | None
+    two: Tensor
+    dark: Tensor
+    bright: Tensor
 
-    def __init__(self, dc: AutoencoderDC, pixel_unshuffle: int = 1, background: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        dc: AutoencoderDC,
+        pixel_unshuffle: int = 1,
+        background: np.ndarray | None = None,
+        other: np.ndarray | None = None,
+    ) -> None:
         super().__init__()
+        if other is not None and background is None:
+            raise ValueError("Given another look of the background, but no background.")
         self.dc = dc
         self.pixel_unshuffle = pixel_unshuffle
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
+        self.register_buffer("other", None if other is None else to_tensor(other), persistent=False)
+        if self.background is not None and self.other is not None:
+            looks = torch.stack([self.background, self.other]).flatten(2)  # [2, 3, pixels]
+            two = (looks[0] != looks[1]).any(0).nonzero().squeeze(1)
+            dark, bright = looks[:, :, two].gather(
+                0, looks[:, :, two].sum(1, keepdim=True).argsort(0).expand(-1, 3, -1)
+            )
+            for name, tensor in (("two", two), ("dark", dark), ("bright", bright)):
+                self.register_buffer(name, tensor, persistent=False)
 
     @classmethod
-    def create(cls, size: str, background: np.ndarray | None = None) -> FrameAutoencoder:
+    def create(
+        cls, size: str, background: np.ndarray | None = None, other: np.ndarray | None = None
+    ) -> FrameAutoencoder:
         """A model of a preset size ("tiny", "compact" or "full") with random weights; ValueError for another one."""
         if size not in AUTOENCODERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(AUTOENCODERS)}.")
         config = AUTOENCODERS[size]
-        return cls(config.build(), config.pixel_unshuffle, background)
+        return cls(config.build(), config.pixel_unshuffle, background, other)
 
     @classmethod
-    def load(cls, folder: Path, pixel_unshuffle: int, background: np.ndarray | None = None) -> FrameAutoencoder:
+    def load(
+        cls, folder: Path, pixel_unshuffle: int, background: np.ndarray | None = None, other: np.ndarray | None = None
+    ) -> FrameAutoencoder:
         """The model in a plain `AutoencoderDC` folder, in float32."""
         dc = AutoencoderDC.from_pretrained(
             folder, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
         )
-        return cls(dc, pixel_unshuffle, background)
+        return cls(dc, pixel_unshuffle, background, other)
 
     @property
     def scaling_factor(self) -> float:
@@ -151,7 +186,19 @@ class FrameAutoencoder(nn.Module):
         if self.background is None:
             return F.pixel_shuffle(folded, self.pixel_unshuffle).clamp(-1.0, 1.0)
         difference = F.pixel_shuffle(F.softshrink(folded, DEAD_ZONE), self.pixel_unshuffle)
-        return (self.background + difference).clamp(-1.0, 1.0)
+        frames = (self.background + difference).clamp(-1.0, 1.0)
+        return frames if self.other is None else self._decided(frames)
+
+    def _decided(self, frames: Tensor) -> Tensor:
+        """The frames, with the pixels that have two looks in one of them, unless they show something else."""
+        pixels = frames.flatten(2)
+        seen, way = pixels[:, :, self.two], self.bright - self.dark
+        share = ((seen - self.dark) * way).sum(1, keepdim=True) / way.square().sum(0)
+        off = (seen - self.dark - share * way).abs().amax(1, keepdim=True)
+        between = (off < MAX_OFF) & (share > DECIDED_AT - 1) & (share < DECIDED_AT + 1)
+        decided = torch.where(share > DECIDED_AT, self.bright, self.dark)
+        pixels[:, :, self.two] = torch.where(between, decided, seen)
+        return pixels.reshape(frames.shape)
 
     def encode_folded(self, folded: Tensor) -> Tensor:
         """What the network itself sees, blocks of pixels as channels `[N, 3 * pixel_unshuffle**2, h, w]`, to unscaled

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ from neural_pacman.world_folder import (
     CARD,
     CONFIG,
     NOTICES,
+    OTHER,
     SEEDS,
     WEIGHTS,
     WorldConfig,
@@ -95,16 +97,22 @@ class WorldModel(nn.Module):
 
     @classmethod
     def create(
-        cls, size: str, background: np.ndarray | None = None, name: str = "untrained", points: tuple[int, ...] = POINTS
+        cls,
+        size: str,
+        background: np.ndarray | None = None,
+        name: str = "untrained",
+        points: tuple[int, ...] = POINTS,
+        other: np.ndarray | None = None,
     ) -> WorldModel:
         """A world of a preset size ("tiny", "compact" or "full") with random weights.
 
         `background` is the uint8 `[512, 512, 3]` frame whose difference is coded; None codes whole frames. `points` are
-        the gains in one step that the outcome tells apart. Raises ValueError for an unknown size.
+        the gains in one step that the outcome tells apart, `other` another look of the background (see
+        `FrameAutoencoder`). Raises ValueError for an unknown size.
         """
         if size not in DENOISERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(DENOISERS)}.")
-        autoencoder = FrameAutoencoder.create(size, background)
+        autoencoder = FrameAutoencoder.create(size, background, other)
         config = WorldConfig(name=name, size=size, pixel_unshuffle=autoencoder.pixel_unshuffle)
         outcome = OutcomeModel(points=list(points), **OUTCOMES[size])
         return cls(config, autoencoder, Denoiser(**DENOISERS[size]), outcome, flow_scheduler())
@@ -122,15 +130,15 @@ class WorldModel(nn.Module):
         folder = find_world(name_or_path)
         config = read_config(folder)
         # Only what was saved with the world, and so checked, belongs to it.
-        background, seeds = (folder / file if file in config.weights else None for file in (BACKGROUND, SEEDS))
-        pixels = None if background is None else decode_image(background.read_bytes()).copy()
+        files = {file: folder / file for file in (BACKGROUND, OTHER, SEEDS) if file in config.weights}
+        pictures = (decode_image(files[file].read_bytes()) if file in files else None for file in (BACKGROUND, OTHER))
         world = cls(
             config,
-            FrameAutoencoder(_load_part(AutoencoderDC, folder / "autoencoder"), config.pixel_unshuffle, pixels),
+            FrameAutoencoder(_load_part(AutoencoderDC, folder / "autoencoder"), config.pixel_unshuffle, *pictures),
             _load_part(Denoiser, folder / "denoiser"),
             _load_part(OutcomeModel, folder / "outcome"),
             FlowMatchEulerDiscreteScheduler.from_config(_read_json(folder / "scheduler" / "scheduler_config.json")),
-            seeds,
+            files.get(SEEDS),
             {file.name: file.read_text(encoding="utf-8") for file in folder.glob(NOTICES)},
         )
         return world.to(chosen)
@@ -146,8 +154,8 @@ class WorldModel(nn.Module):
             for name, part in parts.items():
                 _save_part(part, new / name, dtype)
             _save_config(self.scheduler, new / "scheduler")
-            if self.autoencoder.background is not None:
-                Image.fromarray(to_images(self.autoencoder.background)).save(new / BACKGROUND)
+            for name, picture in self._pictures():
+                Image.fromarray(to_images(picture)).save(new / name)
             if self.seeds_file is not None:
                 shutil.copyfile(self.seeds_file, new / SEEDS)
             config = dataclasses.replace(self.config, weights=hashes(new))
@@ -175,9 +183,7 @@ class WorldModel(nn.Module):
             self.config.history_noise,
             list(self.outcome.config.points),
         )
-        tensors = self.state_dict()
-        if self.autoencoder.background is not None:
-            tensors["background"] = self.autoencoder.background
+        tensors = self.state_dict() | {Path(name).stem: picture for name, picture in self._pictures()}
         digest = hashlib.sha256(str(settings).encode())
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{name} {list(tensor.shape)}".encode())
@@ -272,6 +278,12 @@ class WorldModel(nn.Module):
         logits = self.outcome(fold(history), one_hot(actions), next_latent)
         points = torch.tensor(self.outcome.config.points, dtype=torch.float32, device=next_latent.device)
         return Outcome(points[logits.points.argmax(dim=-1)], logits.life_lost.sigmoid(), logits.end.sigmoid())
+
+    def _pictures(self) -> Iterator[tuple[str, Tensor]]:
+        """The pictures that the autoencoder has, by the name of their file."""
+        for name, picture in ((BACKGROUND, self.autoencoder.background), (OTHER, self.autoencoder.other)):
+            if picture is not None:
+                yield name, picture
 
     def _dream(self, history: Tensor, actions: Tensor, noise: Tensor, num_inference_steps: int | None) -> Tensor:
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps

@@ -2,6 +2,7 @@
 
 world.json                  WorldConfig, with the SHA-256 of every file below but the last two
 background.png              the frame whose difference the autoencoder codes (a world may have none)
+other.png                   the one other look that some of its pixels have (a world may have none)
 autoencoder/, denoiser/, outcome/
                             config.json and diffusion_pytorch_model.safetensors each, as diffusers writes them
 scheduler/scheduler_config.json
@@ -30,6 +31,7 @@ SHIPPED = Path(__file__).parent / "worlds"
 CONFIG = "world.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BACKGROUND = "background.png"
+OTHER = "other.png"
 SEEDS = "seeds.parquet"
 CARD = "README.md"
 NOTICES = "LICENSE*"

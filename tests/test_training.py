@@ -688,3 +688,18 @@ def test_a_bar_in_a_log_file_is_a_line_now_and_then() -> None:
     lines = [line for line in log.getvalue().splitlines() if line.strip()]
     assert 1 <= len(lines) <= 3
     assert lines[-1].strip().startswith("counting: 10000/10000 [")
+
+
+def test_what_has_one_other_look_is_found_and_what_actors_cross_is_not() -> None:
+    rng = np.random.default_rng(0)
+    frames = np.zeros((60, 512, 512, 3), np.uint8)
+    frames[rng.permutation(60)[:40], 10, 10] = 250  # a pellet, mostly standing
+    frames[rng.permutation(60)[:10], 10, 20] = (250, 240, 245)  # and one mostly eaten
+    frames[:, 10, 30] = rng.integers(0, 256, (60, 3))  # where everybody walks
+    frames[:2, 10, 40] = 200  # seen twice
+    frames[::2, 10, 50] = 30  # hardly another look
+    background = autoencoder.median_frame(frames)
+    other = autoencoder.other_look(frames, background)
+    assert background[10, 10].tolist() == [250] * 3 and other[10, 10].tolist() == [0] * 3
+    assert background[10, 20].tolist() == [0] * 3 and other[10, 20].tolist() == [250, 240, 245]
+    assert set(np.argwhere((other != background).any(axis=-1))[:, 1]) == {10, 20}

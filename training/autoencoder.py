@@ -24,10 +24,15 @@ from neural_pacman.command import command
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
 from neural_pacman.progress import progress_bar
+from neural_pacman.world_folder import BACKGROUND, OTHER
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
-BACKGROUND = "background.png"
-"""The picture in a trained autoencoder's folder whose difference it codes."""
+LEAST_DIFFERENCE = 60
+"""From the background, in one colour of 256, for a look to be another."""
+LEAST_SHARE = 0.05
+"""Of the frames that show it."""
+LEAST_AGREEMENT, SAME_LOOK = 0.75, 24
+"""Share of the frames differing from the background that differ alike, and how alike that is, in one colour of 256."""
 
 
 @dataclass
@@ -88,10 +93,31 @@ def median_frame(frames: np.ndarray, count: int = 301) -> np.ndarray:
     return np.stack([np.median(spread[:, row], axis=0) for row in range(spread.shape[1])]).astype(np.uint8)
 
 
-def read_background(folder: Path) -> np.ndarray | None:
-    """The background of the trained autoencoder in a folder, uint8 `[512, 512, 3]`, if it has one."""
-    picture = folder / BACKGROUND
-    return np.array(Image.open(picture).convert("RGB")) if picture.exists() else None
+def other_look(frames: np.ndarray, background: np.ndarray, count: int = 301) -> np.ndarray:
+    """The background with every pixel that has one other look in that look: the maze with other pellets eaten.
+
+    A pixel has one when it differs from the background in some of `count` evenly spaced frames, and then nearly always
+    in the same way; where actors pass, it differs in many.
+    """
+    spread = frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
+    look = background.copy()
+    for row in range(len(background)):
+        seen = spread[:, row].astype(np.int16)
+        differs = np.abs(seen - background[row]).max(axis=-1) >= LEAST_DIFFERENCE  # [N, W]
+        often = np.flatnonzero(differs.mean(axis=0) >= LEAST_SHARE)
+        for column in often:
+            colours = seen[differs[:, column], column]
+            middle = np.median(colours, axis=0)
+            if (np.abs(colours - middle).max(axis=-1) < SAME_LOOK).mean() >= LEAST_AGREEMENT:
+                look[row, column] = middle
+    return look
+
+
+def read_pictures(folder: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The background and its other look, uint8 `[512, 512, 3]`, of a trained autoencoder's folder, if it has them."""
+    files = (folder / BACKGROUND, folder / OTHER)
+    background, other = (np.array(Image.open(file).convert("RGB")) if file.exists() else None for file in files)
+    return background, other
 
 
 class CropBatches:
@@ -185,11 +211,13 @@ def main(config: AutoencoderTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
+    background = other = None
     if kept:
-        background = read_background(kept)
-    else:
-        background = None if AUTOENCODERS[config.size].pixel_unshuffle == 1 else median_frame(frames)
-    model = FrameAutoencoder.create(config.size, background)
+        background, other = read_pictures(kept)
+    elif AUTOENCODERS[config.size].pixel_unshuffle > 1:
+        background = median_frame(frames)
+        other = other_look(frames, background)
+    model = FrameAutoencoder.create(config.size, background, other)
     if kept:
         model.dc.encoder.requires_grad_(False)
         model.scaling_factor = float(AutoencoderDC.load_config(kept)["scaling_factor"])
@@ -209,8 +237,9 @@ def main(config: AutoencoderTraining) -> None:
         if not kept:
             set_scaling_factor(module, shown)
         module.save(folder)
-        if background is not None:
-            Image.fromarray(background).save(folder / BACKGROUND)
+        for name, picture in ((BACKGROUND, background), (OTHER, other)):
+            if picture is not None:
+                Image.fromarray(picture).save(folder / name)
 
     batches = CropBatches(frames, background, config.crop, config.loop.batch_size, model.pixel_unshuffle)
     Trainer(config.run, model, AutoencoderLoss(config), batches, config.loop, identity, export, sample).train()

@@ -26,7 +26,8 @@ from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY, Episode, parquet_files
 from neural_pacman.frames import to_tensor
 from neural_pacman.progress import progress_bar
-from training.autoencoder import BACKGROUND, episodes_of, read_background
+from neural_pacman.world_folder import BACKGROUND
+from training.autoencoder import episodes_of, read_pictures
 from training.checkpoint import WEIGHTS, read_state
 from training.loop import Precision, auto_precision
 
@@ -64,8 +65,8 @@ def load_autoencoder(folder: Path) -> FrameAutoencoder:
         )
     if state["identity"].get("stage") != "autoencoder":
         raise ValueError(f"{folder} holds a trained {state['identity'].get('stage')}; expected a trained autoencoder.")
-    background = read_background(folder)
-    model = FrameAutoencoder.load(folder, AUTOENCODERS[state["identity"]["size"]].pixel_unshuffle, background)
+    fold = AUTOENCODERS[state["identity"]["size"]].pixel_unshuffle
+    model = FrameAutoencoder.load(folder, fold, *read_pictures(folder))
     return model.eval().requires_grad_(False)
 
 
