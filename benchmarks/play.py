@@ -8,10 +8,12 @@ With SDL_VIDEODRIVER=dummy SDL draws into memory and needs no display; which dri
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +37,7 @@ import pygame  # after ours, which keep it from greeting
 
 AS_FAST_AS_CAN_BE = 1000
 """Steps a second that no machine reaches."""
+Result = TypeVar("Result")
 KEYS = {action: name for name, action in reversed(STEERING.items())}
 
 
@@ -109,19 +112,25 @@ def play_in_window(config: PlaySpeed, world: WorldModel, fps: int) -> dict[str, 
     return {"seconds_per_step": took / config.steps, **{part: spent / took for part, spent in shares.items()}}
 
 
+def aside(work: Callable[..., Result], *given: Any) -> Result:
+    """Do some work in a thread of its own, as the window does: see `PlayWindow`."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work, *given).result()
+
+
 def measure(config: PlaySpeed) -> dict[str, Any]:
     """All figures. ValueError when there is nothing to time, DisplayError when there is no display."""
     if min(config.rounds, config.steps) < 1:
         raise ValueError(f"Given {config.rounds} rounds of {config.steps} steps; expected 1 or more of each.")
-    world = shared_world(config.world, config.device)
+    world = aside(shared_world, config.world, config.device)
     fps = world.config.frames_per_second
-    bare = environment(None, "rgb 512", Speed(world=config.world, device=config.device, seed=config.seed))
-    seconds(bare, 2, world.device)  # the first step picks kernels
+    bare = aside(environment, None, "rgb 512", Speed(world=config.world, device=config.device, seed=config.seed))
+    aside(seconds, bare, 2, world.device)  # the first step picks kernels
     fast, paced, alone = [], [], []
     for number in progress_bar(range(config.rounds), desc="playing", unit="round"):
         turns = [
             lambda: fast.append(play_in_window(config, world, AS_FAST_AS_CAN_BE)),
-            lambda: alone.append(seconds(bare, config.steps, world.device) / config.steps),
+            lambda: alone.append(aside(seconds, bare, config.steps, world.device) / config.steps),
         ]
         for turn in turns[:: -1 if number % 2 else 1]:
             turn()

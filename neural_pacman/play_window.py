@@ -47,6 +47,10 @@ class PlayWindow:
 
     From the moment it is loaded the stage belongs to another thread, which is given one piece of work at a time and
     hands back what is then to be seen. The keys are read right before a step is given.
+
+    All of PyTorch's work is that thread's, loading as well. OpenMP (libgomp) gives each thread that calls on it helpers
+    of its own, and as soon as there are more than cores, none of them waits awake for the next little piece: on two
+    cores a step then took twice as long.
     """
 
     def __init__(self, settings: Play, renderer: Renderer, load: Load) -> None:
