@@ -63,7 +63,7 @@ def test_play_in_the_window_is_timed_beside_the_environment_alone(
     report = json.loads(out.read_text())
     for figures in (report["fast"], report["paced"]):
         assert all(0 < figures[part] < 1 for part in ("denoise", "decode", "draw"))
-    assert report["paced"]["seconds_per_step"] > 0.06  # 15 a second at the most
+    assert report["paced"]["seconds_per_step"] > 0.04  # 15 a second at the most, and the first of the eight at once
     assert len(report["ratios"]) == 2 and all(ratio > 0 for ratio in report["ratios"])
     assert "The window keeps" in capsys.readouterr().out
 

@@ -35,6 +35,7 @@ from neural_pacman.progress import progress_bar
 from training import autoencoder, denoiser, outcome
 from training.assemble import Assembly, assemble, load_parts
 from training.autoencoder import AutoencoderTraining
+from training.background import median_frame, other_look
 from training.cache import (
     EPISODES,
     FRAME_BYTES,
@@ -690,16 +691,20 @@ def test_a_bar_in_a_log_file_is_a_line_now_and_then() -> None:
     assert lines[-1].strip().startswith("counting: 10000/10000 [")
 
 
-def test_what_has_one_other_look_is_found_and_what_actors_cross_is_not() -> None:
+def test_spots_of_one_other_look_are_found_and_what_actors_cross_or_score_is_not() -> None:
     rng = np.random.default_rng(0)
     frames = np.zeros((60, 512, 512, 3), np.uint8)
-    frames[rng.permutation(60)[:40], 10, 10] = 250  # a pellet, mostly standing
-    frames[rng.permutation(60)[:10], 10, 20] = (250, 240, 245)  # and one mostly eaten
-    frames[:, 10, 30] = rng.integers(0, 256, (60, 3))  # where everybody walks
-    frames[:2, 10, 40] = 200  # seen twice
-    frames[::2, 10, 50] = 30  # hardly another look
-    background = autoencoder.median_frame(frames)
-    other = autoencoder.other_look(frames, background)
-    assert background[10, 10].tolist() == [250] * 3 and other[10, 10].tolist() == [0] * 3
-    assert background[10, 20].tolist() == [0] * 3 and other[10, 20].tolist() == [250, 240, 245]
-    assert set(np.argwhere((other != background).any(axis=-1))[:, 1]) == {10, 20}
+    frames[rng.permutation(60)[:40], 10:13, 10:13] = 250  # a pellet, mostly standing
+    frames[rng.permutation(60)[:10], 10:13, 20:23] = (250, 240, 245)  # and one mostly eaten
+    frames[:, 10:13, 30:33] = rng.integers(0, 256, (60, 1, 1, 3))  # where everybody walks
+    frames[:2, 10:13, 40:43] = 200  # seen twice
+    frames[::2, 10:13, 50:53] = 30  # hardly another look
+    frames[::2, 10, 60] = 250  # a speck
+    for column in range(70, 73):  # a figure of the score: white or black each, but not together
+        frames[rng.permutation(60)[:25], 10:13, column] = 250
+    background = median_frame(frames)
+    other = other_look(frames, background)
+    assert (background[10:13, 10:13] == 250).all() and (other[10:13, 10:13] == 0).all()
+    assert (background[10:13, 20:23] == 0).all() and (other[10:13, 20:23] == (250, 240, 245)).all()
+    rows, columns = np.nonzero((other != background).any(axis=-1))
+    assert set(rows) == {10, 11, 12} and set(columns) == {10, 11, 12, 20, 21, 22}

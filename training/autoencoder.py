@@ -25,14 +25,8 @@ from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
 from neural_pacman.progress import progress_bar
 from neural_pacman.world_folder import BACKGROUND, OTHER
+from training.background import median_frame, other_look, read_pictures
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
-
-LEAST_DIFFERENCE = 60
-"""From the background, in one colour of 256, for a look to be another."""
-LEAST_SHARE = 0.05
-"""Of the frames that show it."""
-LEAST_AGREEMENT, SAME_LOOK = 0.75, 24
-"""Share of the frames differing from the background that differ alike, and how alike that is, in one colour of 256."""
 
 
 @dataclass
@@ -85,39 +79,6 @@ def draw_frames(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int
         episode, k = places[place]
         frames[i] = episode.frames(k, k + 1)[0]
     return frames
-
-
-def median_frame(frames: np.ndarray, count: int = 301) -> np.ndarray:
-    """The most common look of each pixel over `count` evenly spaced frames: the maze with nobody in it."""
-    spread = frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
-    return np.stack([np.median(spread[:, row], axis=0) for row in range(spread.shape[1])]).astype(np.uint8)
-
-
-def other_look(frames: np.ndarray, background: np.ndarray, count: int = 301) -> np.ndarray:
-    """The background with every pixel that has one other look in that look: the maze with other pellets eaten.
-
-    A pixel has one when it differs from the background in some of `count` evenly spaced frames, and then nearly always
-    in the same way; where actors pass, it differs in many.
-    """
-    spread = frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
-    look = background.copy()
-    for row in range(len(background)):
-        seen = spread[:, row].astype(np.int16)
-        differs = np.abs(seen - background[row]).max(axis=-1) >= LEAST_DIFFERENCE  # [N, W]
-        often = np.flatnonzero(differs.mean(axis=0) >= LEAST_SHARE)
-        for column in often:
-            colours = seen[differs[:, column], column]
-            middle = np.median(colours, axis=0)
-            if (np.abs(colours - middle).max(axis=-1) < SAME_LOOK).mean() >= LEAST_AGREEMENT:
-                look[row, column] = middle
-    return look
-
-
-def read_pictures(folder: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The background and its other look, uint8 `[512, 512, 3]`, of a trained autoencoder's folder, if it has them."""
-    files = (folder / BACKGROUND, folder / OTHER)
-    background, other = (np.array(Image.open(file).convert("RGB")) if file.exists() else None for file in files)
-    return background, other
 
 
 class CropBatches:
