@@ -19,6 +19,7 @@ import pytest
 from agents.train import main as train
 from neural_pacman.actions import Action
 from neural_pacman.controls import BINDINGS, CONTROLS, HELP, STEERING, Control, Steering
+from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import decode_image
 from neural_pacman.panel import View
 from neural_pacman.session import Begin, DreamOn, Rewind, Session, Step
@@ -434,6 +435,25 @@ def test_keys_of_videos_leave_the_film_of_it_all_alone(
     played(script, monkeypatch, captures=tmp_path, out=tmp_path / "film.mp4", steps=20, fps=30)
     short, film = (len(read_video(tmp_path / name)[1]) for name in ("neural-pacman-001.mp4", "film.mp4"))
     assert film == 21 and 3 <= short < 20
+
+
+def test_a_window_closed_while_recording_leaves_whole_files(
+    scripted_world: ScriptedWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def script(person: Person) -> Generator[None]:
+        yield from person.begin()
+        person.tap("v", "g")
+        yield from person.until(lambda view: view.panel and "GIF" in view.panel.recording)
+        yield from person.until_step(8)
+        pygame.event.post(pygame.Event(pygame.QUIT))
+        yield
+
+    played(script, monkeypatch, captures=tmp_path, out=tmp_path / "film.mp4", save=tmp_path / "mine.parquet", fps=30)
+    for name in ("film.mp4", "neural-pacman-001.mp4", "neural-pacman-001.gif"):
+        assert len(read_video(tmp_path / name)[1]) > 3
+    (episode,) = read_episodes(tmp_path / "mine.parquet")
+    assert len(episode) >= 8
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_who_never_begins_leaves_older_files_as_they_were(
