@@ -126,10 +126,10 @@ def interruptible() -> Iterator[threading.Event]:
 
 @contextmanager
 def logged(path: Path) -> Iterator[SessionLog]:
-    """The log of a session, of which is said in the end where it is."""
+    """The log of a session, of which is said in the end where it is, if it was kept."""
     with SessionLog(path) as log:
         yield log
-    if log.events:
+    if log.steps:
         print(f"Wrote {log.path}: {log.events} events.")
 
 

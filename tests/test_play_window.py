@@ -457,7 +457,11 @@ def test_a_window_closed_while_recording_leaves_whole_files(
 
 
 def test_who_never_begins_leaves_older_files_as_they_were(
-    scripted_world: ScriptedWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: Path
+    scripted_world: ScriptedWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    log: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def script(person: Person) -> Generator[None]:
         yield from person.until(lambda view: view.card and "Enter" in view.card.footer)
@@ -468,6 +472,7 @@ def test_who_never_begins_leaves_older_files_as_they_were(
         file.write_text("older")
     played(script, monkeypatch, out=film, session=log)
     assert film.read_text() == log.read_text() == "older"
+    assert "Wrote" not in capsys.readouterr().out
     assert len(list(tmp_path.iterdir())) == 2
 
 
