@@ -123,7 +123,7 @@ def find_world(name_or_path: str | os.PathLike[str]) -> Path:
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    files = [CONFIG, *NEEDED, BACKGROUND, SEEDS, CARD, NOTICES]
+    files = [CONFIG, *NEEDED, BACKGROUND, OTHER, SEEDS, CARD, NOTICES]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=files))
     except Exception as error:  # whatever the network, the proxy, the hub or its client came up with

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from training.optimizer import MatrixOptimizer
+from training.optimizer import MatrixOptimizer, Muon
 
 
 def network() -> nn.Module:
@@ -64,3 +64,18 @@ def test_it_goes_on_from_what_it_remembered() -> None:
     fresh = MatrixOptimizer(halved, 0.02, 0.1)
     fresh.load(kept)
     assert descend(halved, fresh, 3, seed=2) == expected
+
+
+def test_a_matrix_moves_as_torchs_own_muon_moves_it() -> None:
+    """Up to the rounding of torch's bfloat16, which is far from what a step moves."""
+    torch.manual_seed(0)
+    for shape in ((12, 40), (40, 12)):
+        start = torch.randn(shape)
+        ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+        own, known = Muon([ours], 0.01, 0.1), torch.optim.Muon([theirs], 0.01, 0.1, adjust_lr_fn="match_rms_adamw")
+        for _ in range(5):
+            ours.grad = torch.randn(shape)
+            theirs.grad = ours.grad.clone()
+            own.step()
+            known.step()
+        assert (ours - theirs).abs().max() < 0.03 * (ours - start).abs().max()

@@ -32,6 +32,7 @@ from neural_pacman.denoiser import DENOISERS, Denoiser, unfold
 from neural_pacman.episodes import HISTORY, read_episodes
 from neural_pacman.outcome import OutcomeModel
 from neural_pacman.progress import progress_bar
+from neural_pacman.world import WorldModel
 from training import autoencoder, denoiser, outcome
 from training.assemble import Assembly, assemble, load_parts
 from training.autoencoder import AutoencoderTraining
@@ -49,10 +50,12 @@ from training.cache import (
     load_autoencoder,
 )
 from training.checkpoint import CHECKPOINT, EXPORT, STAGE, UNFINISHED, WEIGHTS, read_checkpoint, read_state
-from training.denoiser import DenoiserLoss, DenoiserTraining, WindowBatches
+from training.denoiser import STRAYED, TOLD_NOISE, DenoiserLoss, DenoiserTraining, WindowBatches
 from training.loop import LoopConfig, Trainer
 from training.outcome import OutcomeBatches, OutcomeLoss, OutcomeTraining, point_classes, unknown_outcomes
 from training.seeds import choose_seeds, hold_out
+from training.take_apart import TakingApart
+from training.take_apart import main as take_apart
 
 ROOT = Path(__file__).parent.parent
 STEPS = 40
@@ -454,7 +457,7 @@ def test_history_is_noisy_from_the_start_and_the_level_is_told(counted: Cache, t
 
 def test_late_in_a_run_a_chain_sees_its_own_steps(counted: Cache, tmp_path: Path) -> None:
     """The probe repeats the last frame, so what it made of step 1 is step 0's frame again."""
-    config = DenoiserTraining(tmp_path, tmp_path, history_noise=0.0, blind_share=0.5, own_from=0.6)
+    config = DenoiserTraining(tmp_path, tmp_path, history_noise=0.0, blind_share=0.5, own_from=0.6, free_from=1.0)
     batch = {
         name: torch.from_numpy(values)
         for name, values in WindowBatches(counted, 64, 2, 0.0)(np.random.default_rng(0)).items()
@@ -468,6 +471,41 @@ def test_late_in_a_run_a_chain_sees_its_own_steps(counted: Cache, tmp_path: Path
         assert torch.equal(own, (sigma < 1) & (share > 0))  # a mean, made of noise alone, is never taken for a frame
         real = unfold(after)[~own, -1]
         assert torch.equal(real, batch["latents"][~own, HISTORY].float())
+
+
+class Straying(Probe):
+    """Repeats the last frame too, but in one place says something else, near the truth or far from it."""
+
+    def __init__(self, off: float) -> None:
+        super().__init__()
+        self.off = nn.Parameter(torch.tensor(off))
+
+    def forward(self, *given: Tensor) -> Tensor:
+        dreamed = super().forward(*given).clone()
+        dreamed[:, :, 4, 4] = self.off
+        return dreamed
+
+
+@pytest.mark.parametrize("off", [1.0, 1.5])
+def test_a_free_chain_dreams_as_a_world_does_and_learns_where_it_has_not_strayed(off: float, tmp_path: Path) -> None:
+    config = DenoiserTraining(tmp_path, tmp_path, history_noise=0.0, own_from=0.0, free_from=0.5)
+    latents, actions = torch.zeros(2, HISTORY + 3, *FRAME_SHAPE), torch.zeros(2, HISTORY + 3, dtype=torch.int64)
+    probe = Straying(off)
+    loss, figures = DenoiserLoss(config)(
+        probe, {"latents": latents, "actions": actions}, torch.Generator().manual_seed(0), progress=0.6
+    )
+    learned, dreamed = probe.given[::3], [given for i, given in enumerate(probe.given) if i % 3]
+    assert len(learned) == 3 and len(dreamed) == 4  # two denoising steps for each frame that a later step sees
+    assert all(sigma.eq(1).all() and told.eq(TOLD_NOISE).all() for _, sigma, _, _, told in dreamed[::2])
+    for i, (_, _, history, _, _) in enumerate(learned):
+        frames = unfold(history)
+        assert (frames[:, HISTORY - i :, :, 4, 4] - off).abs().max() < 1e-6 if i else True
+        assert (frames[:, : HISTORY - i] == 0).all()
+    # The step out of the recording is judged everywhere, those out of a strayed dream not there nor around it.
+    strayed, places, heavy = off > STRAYED, 16 * 16, 1 + config.change_weight
+    assert figures["strayed"] == (1 / places if strayed else 0)
+    error, weight = (0, places - 9) if strayed else (heavy * off**2, places - 1 + heavy)
+    assert loss.item() == pytest.approx((off**2 + 2 * error) / (places + 2 * weight), rel=1e-4)
 
 
 # --- outcomes
@@ -625,6 +663,35 @@ def test_nothing_left_to_encode_is_refused(whole: Path, sample: Path, tmp_path: 
 def assembly(root: Path, out: Path) -> Assembly:
     autoencoder, denoiser, outcome = (root / part / EXPORT for part in ("autoencoder", "denoiser", "outcome"))
     return Assembly(autoencoder, denoiser, outcome, seeds=root / "seeds.parquet", out=out)
+
+
+def test_a_world_taken_apart_is_trained_on_and_put_together_again(
+    tiny_world: Path, sample: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts"
+    for _ in range(2):  # what is there already is replaced
+        take_apart(TakingApart(str(tiny_world), parts))
+    world = WorldModel.from_pretrained(tiny_world, device="cpu")
+    kept = Assembly(
+        parts / "autoencoder",
+        parts / "denoiser",
+        parts / "outcome",
+        parts / "seeds.parquet",
+        tmp_path / "again",
+        history_noise=world.config.history_noise,
+        shift=world.scheduler.config.shift,
+        precision="fp32",
+    )
+    assert assemble(kept).hash == world.hash
+    # A trainer goes on from them, on a cache made with this very autoencoder.
+    build_cache(CacheBuilding((str(sample),), parts / "autoencoder", tmp_path / "cache", precision="fp32"))
+    run = tmp_path / "run"
+    denoiser.main(DenoiserTraining(tmp_path / "cache", run, "tiny", loop=loop(steps=1, init=parts / "denoiser")))
+    trained = assemble(replace(kept, denoiser=run / EXPORT, out=tmp_path / "trained"))
+    assert trained.hash != world.hash
+    before = load_file(parts / "denoiser" / WEIGHTS)
+    moved = [(before[name] - tensor).abs().max() for name, tensor in load_file(run / EXPORT / WEIGHTS).items()]
+    assert 0 < max(moved) < 0.01  # from these weights, not from random ones
 
 
 def test_parts_that_do_not_belong_together_are_refused(whole: Path, tmp_path: Path) -> None:

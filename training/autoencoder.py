@@ -172,11 +172,10 @@ def main(config: AutoencoderTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
-    background = other = None
-    if kept:
-        background, other = read_pictures(kept)
-    elif AUTOENCODERS[config.size].pixel_unshuffle > 1:
+    background, other = read_pictures(kept) if kept else (None, None)
+    if not kept and AUTOENCODERS[config.size].pixel_unshuffle > 1:
         background = median_frame(frames)
+    if background is not None and other is None:
         other = other_look(frames, background)
     model = FrameAutoencoder.create(config.size, background, other)
     if kept:

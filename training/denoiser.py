@@ -2,9 +2,12 @@
 
 Rectified flow with x-prediction. Three habits keep a dream from fading: places that change weigh more, the history is
 corrupted by noise whose level the network is told (Valevski et al. 2024, GameNGen), and examples are chains of several
-steps, of which the later ones see what the network made of the earlier ones. Such a frame starts from the true next
-latent under heavy noise, so that it stays close to the recording's own ghosts while it carries the network's own
-mistakes; as every pass is learned from as well, these mistakes cost nothing to make.
+steps, of which the later ones see what the network made of the earlier ones. At first such a frame starts from the true
+next latent under heavy noise: it stays close to the recording while it carries the network's own mistakes, and as every
+pass is learned from as well, these cost nothing to make. But the truth in it holds back what grows in a dream over many
+steps, such as a ghost that goes from pink to blue. So later in a run chains dream as the world will, from noise alone
+(Huang et al. 2025, Self Forcing), and learn only where the dream can still be compared with the recording: a ghost that
+has gone another way is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neural_pacman.actions import NUM_ACTIONS
 from neural_pacman.command import command
 from neural_pacman.denoiser import DENOISERS, Denoiser
 from neural_pacman.episodes import HISTORY
-from neural_pacman.sampler import SHIFT
+from neural_pacman.sampler import SHIFT, flow_scheduler, sample
 from training.cache import Cache
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
@@ -47,12 +51,23 @@ class DenoiserTraining:
     """Steps in a row that each example learns from, one after another."""
     own_from: float = 0.2
     """Progress of the run, 0 to 1, from which a chain's later steps see what the network made of the earlier ones."""
+    free_from: float = 0.6
+    """Progress from which these are dreamed from noise alone, not from the true next latent under noise."""
+    dream_steps: int = 2
+    """Denoising steps of these dreams."""
     blind_share: float = 0.3
     """Share of steps that start from noise alone."""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=30_000, batch_size=12, learning_rate=2e-3, weight_decay=1e-2)
     )
 
+
+STRAYED = 1.2
+"""Root mean square over a place's channels between a dream and the recording, from which the two cannot be compared. At
+the place where most of it is, a ghost more or less makes 3.5 and another colour 2.9: one third faded still counts."""
+
+TOLD_NOISE = 0.15
+"""Noise level that the denoiser is told the history has, when it dreams."""
 
 LOWEST = 0.25
 """Lowest noise level to learn from, evenly counted: below it the answer shows, and no dream of up to 4 steps goes."""
@@ -104,9 +119,9 @@ class DenoiserLoss:
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator).to(device)
 
-        own = progress >= config.own_from
+        own, free = progress >= config.own_from, progress >= config.free_from
         latents = batch["latents"].float()
-        actions = torch.nn.functional.one_hot(batch["actions"], NUM_ACTIONS).float()
+        actions = F.one_hot(batch["actions"], NUM_ACTIONS).float()
         level = config.history_noise * uniform(b) ** 2 * (uniform(b) < 0.7)
         # Noise of one level over the whole history, as a dream's own mistakes are in all of its frames.
         past = latents[:, :-1] + level[:, None, None, None, None] * _pooled_noise(latents[:, :-1].shape, generator).to(
@@ -114,6 +129,7 @@ class DenoiserLoss:
         )
         names = ("loss", "weight", "error", "moving", "moved", "repeat_last")
         sums = dict.fromkeys(names, torch.zeros((), device=device))
+        strayed, last = torch.zeros_like(latents[:, 0, :1]), latents[:, HISTORY - 1]
         for i in range(following):
             history, target = past[:, i : HISTORY + i], latents[:, HISTORY + i]
             blind = uniform(b) < config.blind_share
@@ -121,21 +137,33 @@ class DenoiserLoss:
             noisy = _mix(target, normal(target), sigma)
             x = model(noisy, sigma, history.flatten(1, 2), actions[:, i : HISTORY + i], level).float()
             squared = (x - target).square().mean(1)
-            change = (target - latents[:, HISTORY + i - 1]).square().mean(1).sqrt()
-            weight = 1 + config.change_weight * (change / 0.5).clamp(max=1)
-            moving = (change > 0.25).float()
+            change = (target - last).square().mean(1).sqrt()
+            together = 1 - F.max_pool2d(strayed, 3, 1, 1)[:, 0]
+            weight = (1 + config.change_weight * (change / 0.5).clamp(max=1)) * together
+            moving = (change > 0.25).float() * together
             figures = (weight * squared, weight, squared / weight.numel(), moving * squared, moving, moving * change**2)
             sums = {name: value + figure.sum() for (name, value), figure in zip(sums.items(), figures, strict=True)}
+            last = target
             if own and i + 1 < following:
-                # A mean of what might happen, which is what pure noise gives, is no frame of any dream.
-                seen = torch.where(blind[:, None, None, None], past[:, HISTORY + i], x.detach())
+                if free:
+                    seen = self._dream(model, history, actions[:, i : HISTORY + i], normal(target))
+                    last, strayed = seen, ((seen - target).square().mean(1, keepdim=True).sqrt() > STRAYED).float()
+                else:  # a mean of what might happen, which is what pure noise gives, is no frame of any dream
+                    seen = torch.where(blind[:, None, None, None], past[:, HISTORY + i], x.detach())
                 past = torch.cat([past[:, : HISTORY + i], seen[:, None], past[:, HISTORY + i + 1 :]], 1)
         moved = sums["moved"].clamp(min=1)
         return sums["loss"] / sums["weight"], {
             "error": sums["error"].detach() / following,
             "moving": sums["moving"].detach() / moved,
             "repeat_last": sums["repeat_last"] / moved,
+            "strayed": strayed.mean(),
         }
+
+    @torch.no_grad()
+    def _dream(self, model: nn.Module, history: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """The next latents as a world dreams them, `[B, 32, 16, 16]`."""
+        steps = self.config.dream_steps
+        return sample(model, flow_scheduler(), noise, history.flatten(1, 2), actions, TOLD_NOISE, steps).float()
 
 
 def _pooled_noise(shape: torch.Size, generator: torch.Generator, pool: int = 1 << 21) -> Tensor:

@@ -28,10 +28,8 @@ from neural_pacman.outcome import OUTCOMES, OutcomeModel
 from neural_pacman.sampler import flow_scheduler, sample
 from training.cache import Cache
 from training.checkpoint import check_stage, load_weights
+from training.denoiser import TOLD_NOISE
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
-
-TOLD_NOISE = 0.15
-"""Noise level that the denoiser is told the history has, when its dreams are judged."""
 
 
 @dataclass
