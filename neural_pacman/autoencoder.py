@@ -33,6 +33,11 @@ small network draws what it is not sure of too dark."""
 MAX_OFF = 60 / 127.5
 """How far, in one colour, it may be from the line between them: what is farther is something else, such as a ghost."""
 
+NEAR = 60 / 127.5
+"""How near a pixel must be to a colour of the palette, as a distance in RGB, to be shown in it."""
+STANDS_OUT = 0.3
+"""How far, in one colour, from the background: the maze itself has colours of its own."""
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
@@ -113,12 +118,14 @@ class FrameAutoencoder(nn.Module):
         background: uint8 `[512, 512, 3]` frame whose difference is coded; None codes the frame itself.
         other: uint8 `[512, 512, 3]`, the one other look that some pixels of the background have (a pellet's, eaten or
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
+        palette: uint8 `[1, N, 3]`, the colours of what moves: decoded frames show what is nearly one of them in it.
 
-    Raises ValueError for another look without a background.
+    Raises ValueError for another look or a palette without a background.
     """
 
     background: Tensor | None
     other: Tensor | None
+    palette: Tensor | None
     two: Tensor
     dark: Tensor
     bright: Tensor
@@ -129,14 +136,16 @@ class FrameAutoencoder(nn.Module):
         pixel_unshuffle: int = 1,
         background: np.ndarray | None = None,
         other: np.ndarray | None = None,
+        palette: np.ndarray | None = None,
     ) -> None:
         super().__init__()
-        if other is not None and background is None:
-            raise ValueError("Given another look of the background, but no background.")
+        if background is None and (other is not None or palette is not None):
+            raise ValueError("Given another look of the background or a palette, but no background.")
         self.dc = dc
         self.pixel_unshuffle = pixel_unshuffle
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
         self.register_buffer("other", None if other is None else to_tensor(other), persistent=False)
+        self.register_buffer("palette", None if palette is None else to_tensor(palette), persistent=False)
         if self.background is not None and self.other is not None:
             looks = torch.stack([self.background, self.other]).flatten(2)  # [2, 3, pixels]
             two = (looks[0] != looks[1]).any(0).nonzero().squeeze(1)
@@ -148,23 +157,25 @@ class FrameAutoencoder(nn.Module):
 
     @classmethod
     def create(
-        cls, size: str, background: np.ndarray | None = None, other: np.ndarray | None = None
+        cls,
+        size: str,
+        background: np.ndarray | None = None,
+        other: np.ndarray | None = None,
+        palette: np.ndarray | None = None,
     ) -> FrameAutoencoder:
         """A model of a preset size ("tiny", "compact" or "full") with random weights; ValueError for another one."""
         if size not in AUTOENCODERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(AUTOENCODERS)}.")
         config = AUTOENCODERS[size]
-        return cls(config.build(), config.pixel_unshuffle, background, other)
+        return cls(config.build(), config.pixel_unshuffle, background, other, palette)
 
     @classmethod
-    def load(
-        cls, folder: Path, pixel_unshuffle: int, background: np.ndarray | None = None, other: np.ndarray | None = None
-    ) -> FrameAutoencoder:
-        """The model in a plain `AutoencoderDC` folder, in float32."""
+    def load(cls, folder: Path, pixel_unshuffle: int, *pictures: np.ndarray | None) -> FrameAutoencoder:
+        """The model in a plain `AutoencoderDC` folder, in float32, and its background, other look and palette."""
         dc = AutoencoderDC.from_pretrained(
             folder, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
         )
-        return cls(dc, pixel_unshuffle, background, other)
+        return cls(dc, pixel_unshuffle, *pictures)
 
     @property
     def scaling_factor(self) -> float:
@@ -182,14 +193,45 @@ class FrameAutoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents `[N, 32, h, w]` as frames `[N, 3, 32 h, 32 w]`, clamped to [-1, 1]."""
+        return self._decided(self._decode(latents))
+
+    def settle(self, latents: Tensor) -> Tensor:
+        """Scaled latents `[N, 32, 16, 16]` moved by what the frame changes in the encoder's eyes when it is decided.
+
+        A dream's latents come to lie between two looks, a pellet's that fades or a ghost's that changes its colour;
+        decoded frames show one of them, and with this the dream goes on from what it shows. Where nothing was in doubt
+        nothing moves. Without another look and a palette nothing does.
+        """
+        if self.other is None and self.palette is None:
+            return latents
+        frames = self._decode(latents)
+        decided, seen = self.encode(torch.cat([self._decided(frames.clone()), frames])).chunk(2)
+        return latents + decided - seen
+
+    def _decode(self, latents: Tensor) -> Tensor:
         folded = self.decode_folded(latents / self.scaling_factor).float()
         if self.background is None:
             return F.pixel_shuffle(folded, self.pixel_unshuffle).clamp(-1.0, 1.0)
         difference = F.pixel_shuffle(F.softshrink(folded, DEAD_ZONE), self.pixel_unshuffle)
-        frames = (self.background + difference).clamp(-1.0, 1.0)
-        return frames if self.other is None else self._decided(frames)
+        return (self.background + difference).clamp(-1.0, 1.0)
 
     def _decided(self, frames: Tensor) -> Tensor:
+        """The frames, written to, with all pixels in doubt decided."""
+        if self.other is not None:
+            frames = self._one_look(frames)
+        return frames if self.palette is None else self._in_palette(frames)
+
+    def _in_palette(self, frames: Tensor) -> Tensor:
+        """The frames, with pixels that are nearly of one of the palette's colours in it."""
+        assert self.palette is not None and self.background is not None
+        pixels, colours = frames.movedim(1, -1), self.palette.flatten(1).T
+        apart = (frames - self.background).abs().amax(1) > STANDS_OUT
+        seen = pixels[apart]
+        distance, nearest = torch.cdist(seen, colours).min(1)
+        pixels[apart] = torch.where(distance[:, None] < NEAR, colours[nearest], seen)
+        return pixels.movedim(-1, 1)
+
+    def _one_look(self, frames: Tensor) -> Tensor:
         """The frames, with the pixels that have two looks in one of them, unless they show something else."""
         pixels = frames.flatten(2)
         seen, way = pixels[:, :, self.two], self.bright - self.dark

@@ -30,11 +30,10 @@ from neural_pacman.frames import FRAME_SIZE, decode_image, to_images
 from neural_pacman.outcome import OUTCOMES, POINTS, OutcomeModel
 from neural_pacman.sampler import flow_scheduler, sample
 from neural_pacman.world_folder import (
-    BACKGROUND,
     CARD,
     CONFIG,
     NOTICES,
-    OTHER,
+    PICTURES,
     SEEDS,
     WEIGHTS,
     WorldConfig,
@@ -103,17 +102,21 @@ class WorldModel(nn.Module):
         name: str = "untrained",
         points: tuple[int, ...] = POINTS,
         other: np.ndarray | None = None,
+        palette: np.ndarray | None = None,
+        settled_share: float = 0.0,
     ) -> WorldModel:
         """A world of a preset size ("tiny", "compact" or "full") with random weights.
 
         `background` is the uint8 `[512, 512, 3]` frame whose difference is coded; None codes whole frames. `points` are
-        the gains in one step that the outcome tells apart, `other` another look of the background (see
-        `FrameAutoencoder`). Raises ValueError for an unknown size.
+        the gains in one step that the outcome tells apart, `other` another look of the background and `palette` the
+        colours of what moves (see `FrameAutoencoder`), `settled_share` how often dreams settle on them. Raises
+        ValueError for an unknown size.
         """
         if size not in DENOISERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(DENOISERS)}.")
-        autoencoder = FrameAutoencoder.create(size, background, other)
-        config = WorldConfig(name=name, size=size, pixel_unshuffle=autoencoder.pixel_unshuffle)
+        autoencoder = FrameAutoencoder.create(size, background, other, palette)
+        fold = autoencoder.pixel_unshuffle
+        config = WorldConfig(name=name, size=size, pixel_unshuffle=fold, settled_share=settled_share)
         outcome = OutcomeModel(points=list(points), **OUTCOMES[size])
         return cls(config, autoencoder, Denoiser(**DENOISERS[size]), outcome, flow_scheduler())
 
@@ -130,8 +133,8 @@ class WorldModel(nn.Module):
         folder = find_world(name_or_path)
         config = read_config(folder)
         # Only what was saved with the world, and so checked, belongs to it.
-        files = {file: folder / file for file in (BACKGROUND, OTHER, SEEDS) if file in config.weights}
-        pictures = (decode_image(files[file].read_bytes()) if file in files else None for file in (BACKGROUND, OTHER))
+        files = {file: folder / file for file in (*PICTURES, SEEDS) if file in config.weights}
+        pictures = (decode_image(files[file].read_bytes()) if file in files else None for file in PICTURES)
         world = cls(
             config,
             FrameAutoencoder(_load_part(AutoencoderDC, folder / "autoencoder"), config.pixel_unshuffle, *pictures),
@@ -181,6 +184,7 @@ class WorldModel(nn.Module):
             self.autoencoder.scaling_factor,
             self.scheduler.config.shift,
             self.config.history_noise,
+            self.config.settled_share,
             list(self.outcome.config.points),
         )
         tensors = self.state_dict() | {Path(name).stem: picture for name, picture in self._pictures()}
@@ -281,13 +285,20 @@ class WorldModel(nn.Module):
 
     def _pictures(self) -> Iterator[tuple[str, Tensor]]:
         """The pictures that the autoencoder has, by the name of their file."""
-        for name, picture in ((BACKGROUND, self.autoencoder.background), (OTHER, self.autoencoder.other)):
+        coder = self.autoencoder
+        for name, picture in zip(PICTURES, (coder.background, coder.other, coder.palette), strict=True):
             if picture is not None:
                 yield name, picture
 
     def _dream(self, history: Tensor, actions: Tensor, noise: Tensor, num_inference_steps: int | None) -> Tensor:
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        return sample(self.denoiser, self.scheduler, noise, fold(history), actions, self.config.history_noise, steps)
+        level = self.config.history_noise
+        dreamed = sample(self.denoiser, self.scheduler, noise, fold(history), actions, level, steps)
+        # Normal noise decides in which dreams, so that a state saved and restored goes on as it went on.
+        settles = noise[:, 0, 0, 0] < torch.special.ndtri(noise.new_tensor(self.config.settled_share))
+        if settles.any():
+            dreamed[settles] = self.autoencoder.settle(dreamed[settles])
+        return dreamed
 
 
 def _check_shape(name: str, tensor: Any, expected: tuple[Any, ...]) -> None:

@@ -3,6 +3,7 @@
 world.json                  WorldConfig, with the SHA-256 of every file below but the last two
 background.png              the frame whose difference the autoencoder codes (a world may have none)
 other.png                   the one other look that some of its pixels have (a world may have none)
+palette.png                 the colours of what moves, a row of pixels (a world may have none)
 autoencoder/, denoiser/, outcome/
                             config.json and diffusion_pytorch_model.safetensors each, as diffusers writes them
 scheduler/scheduler_config.json
@@ -32,6 +33,8 @@ CONFIG = "world.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BACKGROUND = "background.png"
 OTHER = "other.png"
+PALETTE = "palette.png"
+PICTURES = (BACKGROUND, OTHER, PALETTE)
 SEEDS = "seeds.parquet"
 CARD = "README.md"
 NOTICES = "LICENSE*"
@@ -49,6 +52,8 @@ class WorldConfig:
         pixel_unshuffle: side of the pixel blocks folded into channels in front of the autoencoder (1: none).
         num_inference_steps: passes of the denoiser for a frame unless the caller asks for another number.
         history_noise: level of noise in [0, 1] that the denoiser is told the dreamed history has.
+        settled_share: share of the steps, drawn by each dream's own noise, after which its latents settle
+            (`FrameAutoencoder.settle`).
         frames_per_second: dreamed frames a second of play.
         action_order: names of the actions 0 to 4.
         description: Markdown for the model card: how the world was made and what it cannot do.
@@ -63,6 +68,7 @@ class WorldConfig:
     pixel_unshuffle: int = 1
     num_inference_steps: int = 2
     history_noise: float = 0.1
+    settled_share: float = 0.0
     frames_per_second: int = 15
     action_order: tuple[str, ...] = ACTION_ORDER
     description: str = ""
@@ -123,7 +129,7 @@ def find_world(name_or_path: str | os.PathLike[str]) -> Path:
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    files = [CONFIG, *NEEDED, BACKGROUND, OTHER, SEEDS, CARD, NOTICES]
+    files = [CONFIG, *NEEDED, *PICTURES, SEEDS, CARD, NOTICES]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=files))
     except Exception as error:  # whatever the network, the proxy, the hub or its client came up with

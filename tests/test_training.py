@@ -487,7 +487,7 @@ class Straying(Probe):
 
 
 @pytest.mark.parametrize("off", [1.0, 1.5])
-def test_a_free_chain_dreams_as_a_world_does_and_learns_where_it_has_not_strayed(off: float, tmp_path: Path) -> None:
+def test_a_free_chain_dreams_as_a_world_does_and_learns_until_it_has_strayed(off: float, tmp_path: Path) -> None:
     config = DenoiserTraining(tmp_path, tmp_path, history_noise=0.0, own_from=0.0, free_from=0.5)
     latents, actions = torch.zeros(2, HISTORY + 3, *FRAME_SHAPE), torch.zeros(2, HISTORY + 3, dtype=torch.int64)
     probe = Straying(off)
@@ -501,10 +501,10 @@ def test_a_free_chain_dreams_as_a_world_does_and_learns_where_it_has_not_strayed
         frames = unfold(history)
         assert (frames[:, HISTORY - i :, :, 4, 4] - off).abs().max() < 1e-6 if i else True
         assert (frames[:, : HISTORY - i] == 0).all()
-    # The step out of the recording is judged everywhere, those out of a strayed dream not there nor around it.
+    # The step out of the recording is learned from, those out of a dream as long as it has not strayed.
     strayed, places, heavy = off > STRAYED, 16 * 16, 1 + config.change_weight
-    assert figures["strayed"] == (1 / places if strayed else 0)
-    error, weight = (0, places - 9) if strayed else (heavy * off**2, places - 1 + heavy)
+    assert figures["together"] == (0 if strayed else 1)
+    error, weight = (0, 0) if strayed else (heavy * off**2, places - 1 + heavy)
     assert loss.item() == pytest.approx((off**2 + 2 * error) / (places + 2 * weight), rel=1e-4)
 
 

@@ -19,9 +19,8 @@ from torch import Tensor
 from neural_pacman.actions import one_hot
 from neural_pacman.autoencoder import AUTOENCODERS, DEAD_ZONE, FrameAutoencoder
 from neural_pacman.denoiser import fold
-from neural_pacman.frames import to_tensor
 from neural_pacman.world import WorldModel, known_worlds
-from neural_pacman.world_folder import NEEDED, SHIPPED, WEIGHTS, find_world, hashes, sha256
+from neural_pacman.world_folder import NEEDED, PICTURES, SHIPPED, WEIGHTS, find_world, hashes, sha256
 
 
 def random(seed: int = 0) -> torch.Generator:
@@ -32,12 +31,17 @@ def random_frames(batch: int, length: int) -> Tensor:
     return torch.rand(batch, length, 3, 512, 512, generator=random()) * 2 - 1
 
 
+PALETTE = np.array([[[255, 0, 128], [0, 128, 255]]], np.uint8)
+
+
 @pytest.fixture(scope="module")
 def world() -> WorldModel:
     torch.manual_seed(0)
     background = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     other = np.where(background > 250, 0, background).astype(np.uint8)
-    world = WorldModel.create("tiny", background=background, name="test", points=(0, 10, 200), other=other)
+    world = WorldModel.create(
+        "tiny", background=background, name="test", points=(0, 10, 200), other=other, palette=PALETTE
+    )
     for parameter in world.denoiser.parameters():
         if not parameter.any():  # where training begins at "nothing changes", which would hide what a dream depends on
             torch.nn.init.normal_(parameter, std=0.1)
@@ -228,7 +232,7 @@ def test_a_saved_world_dreams_the_same(world: WorldModel, saved: Path, frames: T
 
 
 def test_the_hash_tells_worlds_apart_by_what_they_dream(saved: Path, world: WorldModel) -> None:
-    for change, same in [({"name": "renamed"}, True), ({"history_noise": 0.3}, False)]:
+    for change, same in [({"name": "renamed"}, True), ({"history_noise": 0.3}, False), ({"settled_share": 0.5}, False)]:
         config = json.loads((saved / "world.json").read_text()) | change
         (saved / "world.json").write_text(json.dumps(config))
         assert (WorldModel.from_pretrained(saved, device="cpu").hash == world.hash) == same
@@ -271,7 +275,7 @@ def test_seeds_and_notices_travel_with_the_world(tmp_path: Path, sample: Path) -
     assert hashes(tmp_path / "second") == hashes(tmp_path / "first")
 
 
-@pytest.mark.parametrize("path", [*NEEDED, "background.png", "other.png"])
+@pytest.mark.parametrize("path", [*NEEDED, *PICTURES])
 def test_a_missing_truncated_or_tampered_file_is_named(saved: Path, path: str) -> None:
     file = saved / path
     whole = file.read_bytes()
@@ -419,41 +423,3 @@ def test_what_hardly_differs_from_the_background_is_the_background() -> None:
     assert not shown[faint].any()
     room = (raw + model.background).abs() < 1  # not clamped
     torch.testing.assert_close(shown[~faint & room], (raw - DEAD_ZONE * raw.sign())[~faint & room], atol=1e-5, rtol=0)
-
-
-def test_a_pixel_of_two_looks_shows_one_of_them_or_something_else() -> None:
-    background, other = np.zeros((2, 512, 512, 3), np.uint8)
-    background[3, 4] = other[100, 200] = (
-        255,
-        240,
-        230,
-    )  # a pellet that stands in the background, and one that does not
-    model = FrameAutoencoder.create("tiny", background, other)
-    drawn = {0.0: 0, 0.3: 0, 0.5: 1, 0.9: 1, 1.2: 1}
-    for brightness, decided in drawn.items():
-        frames = torch.full((2, 3, 512, 512), -1.0)
-        frames[1, :, 3, 4] += 2 * brightness
-        frames[1, :, 100, 200] += 2 * brightness
-        frames[1, :, 50, 50] += 2 * brightness  # a pixel of one look
-        frames[0, 2, 3, 4] += 1.5  # blue, as a ghost
-        before = frames.clone()
-        after = model._decided(frames)
-        white = to_tensor(background)[:, 3, 4] if decided else torch.full((3,), -1.0)
-        assert torch.allclose(after[1, :, 3, 4], white) and torch.allclose(after[1, :, 100, 200], white)
-        assert torch.equal(after[0], before[0]) and torch.equal(after[1, :, 50, 50], before[1, :, 50, 50])
-    with pytest.raises(ValueError, match="no background"):
-        FrameAutoencoder.create("tiny", None, other)
-
-
-def test_a_decoded_frame_shows_what_was_decided() -> None:
-    torch.manual_seed(0)
-    background = np.full((512, 512, 3), 100, np.uint8)
-    other = background.copy()
-    other[::2] = 160
-    plain, deciding = (FrameAutoencoder.create("tiny", background, look) for look in (None, other))
-    deciding.load_state_dict(plain.state_dict())
-    latents = torch.randn(2, 32, 16, 16) / 4
-    before, after = plain.decode(latents), deciding.decode(latents)
-    assert torch.equal(before[:, :, 1::2], after[:, :, 1::2])
-    assert torch.equal(deciding._decided(before.clone()), after)
-    assert (before != after)[:, :, ::2].float().mean() > 0.1

@@ -53,6 +53,8 @@ class Assembly:
     """How far the noise levels of these passes lean towards high noise."""
     history_noise: float = 0.05
     """Noise level that the denoiser is told the dreamed history has."""
+    settled_share: float = 0.0
+    """Share of the steps after which a dream settles on the looks that it shows."""
     precision: Literal["fp16", "fp32"] = "fp16"
     """How the weights are stored."""
     held_out: tuple[int, ...] = ()
@@ -94,6 +96,7 @@ def assemble(config: Assembly) -> WorldModel:
             pixel_unshuffle=autoencoder.pixel_unshuffle,
             num_inference_steps=config.num_inference_steps,
             history_noise=config.history_noise,
+            settled_share=config.settled_share,
             description=config.description.read_text(encoding="utf-8") if config.description else "",
             scores=_summary(config.scores) if config.scores else {},
             held_out_episodes=[{"dataset": config.held_out_dataset, "episodes": sorted(config.held_out)}]

@@ -24,8 +24,8 @@ from neural_pacman.command import command
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
 from neural_pacman.progress import progress_bar
-from neural_pacman.world_folder import BACKGROUND, OTHER
-from training.background import median_frame, other_look, read_pictures
+from neural_pacman.world_folder import PICTURES
+from training.background import find_pictures, read_pictures
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
 
@@ -172,12 +172,11 @@ def main(config: AutoencoderTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
-    background, other = read_pictures(kept) if kept else (None, None)
-    if not kept and AUTOENCODERS[config.size].pixel_unshuffle > 1:
-        background = median_frame(frames)
-    if background is not None and other is None:
-        other = other_look(frames, background)
-    model = FrameAutoencoder.create(config.size, background, other)
+    pictures = read_pictures(kept) if kept else (None, None, None)
+    if pictures[0] is not None or (not kept and AUTOENCODERS[config.size].pixel_unshuffle > 1):
+        pictures = find_pictures(frames, pictures)
+    background = pictures[0]
+    model = FrameAutoencoder.create(config.size, *pictures)
     if kept:
         model.dc.encoder.requires_grad_(False)
         model.scaling_factor = float(AutoencoderDC.load_config(kept)["scaling_factor"])
@@ -197,7 +196,7 @@ def main(config: AutoencoderTraining) -> None:
         if not kept:
             set_scaling_factor(module, shown)
         module.save(folder)
-        for name, picture in ((BACKGROUND, background), (OTHER, other)):
+        for name, picture in zip(PICTURES, pictures, strict=True):
             if picture is not None:
                 Image.fromarray(picture).save(folder / name)
 

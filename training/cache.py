@@ -157,7 +157,7 @@ def encoder_hash(autoencoder: Path) -> str:
     weights = load_file(autoencoder / WEIGHTS)
     for name in sorted(weights):
         if name.startswith("encoder."):
-            digest.update(name.encode() + weights[name].numpy().tobytes())
+            digest.update(name.encode() + weights[name].float().numpy().tobytes())  # however they are stored
     background = autoencoder / BACKGROUND
     if background.exists():
         digest.update(background.read_bytes())

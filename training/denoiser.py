@@ -6,8 +6,8 @@ steps, of which the later ones see what the network made of the earlier ones. At
 next latent under heavy noise: it stays close to the recording while it carries the network's own mistakes, and as every
 pass is learned from as well, these cost nothing to make. But the truth in it holds back what grows in a dream over many
 steps, such as a ghost that goes from pink to blue. So later in a run chains dream as the world will, from noise alone
-(Huang et al. 2025, Self Forcing), and learn only where the dream can still be compared with the recording: a ghost that
-has gone another way is neither right nor wrong.
+(Huang et al. 2025, Self Forcing), and learn as long as the dream can be compared with the recording: once a ghost has
+gone another way, the recording would teach what has no cause in the dream, a lost life with nobody near for one.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class DenoiserTraining:
 
 
 STRAYED = 1.2
-"""Root mean square over a place's channels between a dream and the recording, from which the two cannot be compared. At
-the place where most of it is, a ghost more or less makes 3.5 and another colour 2.9: one third faded still counts."""
+"""Root mean square over a place's channels between a dream and the recording, anywhere, from which the two cannot be
+compared. A ghost more or less makes 3.5 where most of it is, another colour 2.9: one third faded still counts."""
 
 TOLD_NOISE = 0.15
 """Noise level that the denoiser is told the history has, when it dreams."""
@@ -129,7 +129,7 @@ class DenoiserLoss:
         )
         names = ("loss", "weight", "error", "moving", "moved", "repeat_last")
         sums = dict.fromkeys(names, torch.zeros((), device=device))
-        strayed, last = torch.zeros_like(latents[:, 0, :1]), latents[:, HISTORY - 1]
+        together, last = torch.ones(b, 1, 1, device=device), latents[:, HISTORY - 1]
         for i in range(following):
             history, target = past[:, i : HISTORY + i], latents[:, HISTORY + i]
             blind = uniform(b) < config.blind_share
@@ -138,7 +138,6 @@ class DenoiserLoss:
             x = model(noisy, sigma, history.flatten(1, 2), actions[:, i : HISTORY + i], level).float()
             squared = (x - target).square().mean(1)
             change = (target - last).square().mean(1).sqrt()
-            together = 1 - F.max_pool2d(strayed, 3, 1, 1)[:, 0]
             weight = (1 + config.change_weight * (change / 0.5).clamp(max=1)) * together
             moving = (change > 0.25).float() * together
             figures = (weight * squared, weight, squared / weight.numel(), moving * squared, moving, moving * change**2)
@@ -147,16 +146,17 @@ class DenoiserLoss:
             if own and i + 1 < following:
                 if free:
                     seen = self._dream(model, history, actions[:, i : HISTORY + i], normal(target))
-                    last, strayed = seen, ((seen - target).square().mean(1, keepdim=True).sqrt() > STRAYED).float()
+                    apart = (seen - target).square().mean(1).sqrt().amax((1, 2), keepdim=True)
+                    last, together = seen, together * (apart < STRAYED).float()
                 else:  # a mean of what might happen, which is what pure noise gives, is no frame of any dream
                     seen = torch.where(blind[:, None, None, None], past[:, HISTORY + i], x.detach())
                 past = torch.cat([past[:, : HISTORY + i], seen[:, None], past[:, HISTORY + i + 1 :]], 1)
         moved = sums["moved"].clamp(min=1)
-        return sums["loss"] / sums["weight"], {
+        return sums["loss"] / sums["weight"].clamp(min=1), {
             "error": sums["error"].detach() / following,
             "moving": sums["moving"].detach() / moved,
             "repeat_last": sums["repeat_last"] / moved,
-            "strayed": strayed.mean(),
+            "together": together.mean(),
         }
 
     @torch.no_grad()

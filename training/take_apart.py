@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neural_pacman.command import command
-from neural_pacman.world_folder import BACKGROUND, OTHER, PARTS, SEEDS, find_world, read_config
+from neural_pacman.world_folder import PARTS, PICTURES, SEEDS, find_world, read_config
 from training.cache import encoder_hash
 from training.checkpoint import STAGE, replacing
 
@@ -41,7 +41,7 @@ def main(config: TakingApart) -> None:
         with replacing(config.out / name) as folder:
             shutil.copytree(world / name, folder)
             if name == "autoencoder":
-                for picture in (BACKGROUND, OTHER):
+                for picture in PICTURES:
                     if picture in said.weights:
                         shutil.copyfile(world / picture, folder / picture)
             code = {} if name == "autoencoder" else {"autoencoder": encoder_hash(config.out / "autoencoder")}
