@@ -51,7 +51,7 @@ class NeuralPacmanEnv(DreamHolder, gym.Env[np.ndarray, np.integer | int]):
     - `obs_type="rgb"`: `Box(0, 255, (obs_size, obs_size, 3), uint8)`, the screen, upright. The network draws
       512 x 512; a smaller `obs_size` averages areas of that.
     - `obs_type="latent"`: `Box(-16, 16, (32, 16, 16), float32)`, the dreamed latent itself, clipped. Nothing is decoded
-      unless you render, which makes this the fast one.
+      for you unless you render, which makes this the fast one.
 
     Every observation comes out of the network, the first as well: it is the last frame of the history, encoded and
     decoded, so all of them are from one distribution.

@@ -294,10 +294,11 @@ class WorldModel(nn.Module):
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         level = self.config.history_noise
         dreamed = sample(self.denoiser, self.scheduler, noise, fold(history), actions, level, steps)
-        # Normal noise decides in which dreams, so that a state saved and restored goes on as it went on.
-        settles = noise[:, 0, 0, 0] < torch.special.ndtri(noise.new_tensor(self.config.settled_share))
-        if settles.any():
-            dreamed[settles] = self.autoencoder.settle(dreamed[settles])
+        if self.config.settled_share:
+            # Their own noise says which dreams, so that a state saved and restored goes on as it went on.
+            settles = noise[:, 0, 0, 0] < torch.special.ndtri(noise.new_tensor(self.config.settled_share))
+            if settles.any():
+                dreamed[settles] = self.autoencoder.settle(dreamed[settles])
         return dreamed
 
 

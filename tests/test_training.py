@@ -680,6 +680,7 @@ def test_a_world_taken_apart_is_trained_on_and_put_together_again(
         tmp_path / "again",
         history_noise=world.config.history_noise,
         shift=world.scheduler.config.shift,
+        settled_share=world.config.settled_share,
         precision="fp32",
     )
     assert assemble(kept).hash == world.hash

@@ -51,7 +51,7 @@ class DenoiserTraining:
     """Steps in a row that each example learns from, one after another."""
     own_from: float = 0.2
     """Progress of the run, 0 to 1, from which a chain's later steps see what the network made of the earlier ones."""
-    free_from: float = 0.6
+    free_from: float = 0.8
     """Progress from which these are dreamed from noise alone, not from the true next latent under noise."""
     dream_steps: int = 2
     """Denoising steps of these dreams."""
