@@ -90,7 +90,7 @@ def palette_of(frames: np.ndarray, background: np.ndarray, other: np.ndarray, co
         colours, times = np.unique(frame[np.logical_and(*apart)], axis=0, return_counts=True)
         seen.update({colour.tobytes(): int(n) for colour, n in zip(colours, times, strict=True)})
     frequent = sorted(colour for colour, times in seen.items() if times >= LEAST_OF_ALL * seen.total())
-    return np.frombuffer(b"".join(frequent), np.uint8).reshape(1, -1, 3) if frequent else None
+    return np.array([[list(colour) for colour in frequent]], np.uint8) if frequent else None
 
 
 def read_pictures(folder: Path) -> Pictures:
