@@ -77,6 +77,10 @@ class WorldConfig:
     weights: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.settled_share <= 1:
+            raise ValueError(f"settled_share is {self.settled_share}; expected a share of the steps, 0 to 1")
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
 

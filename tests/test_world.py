@@ -295,6 +295,7 @@ def test_a_missing_truncated_or_tampered_file_is_named(saved: Path, path: str) -
         ({"action_order": ["UP", "DOWN", "LEFT", "RIGHT", "NO_ACTION"]}, "action order"),
         ({"weights": {}}, f"world.json names no SHA-256 for {NEEDED[0]}"),
         ({"weights": None}, "weights is no table"),
+        ({"settled_share": 1.5}, "settled_share is 1.5; expected a share of the steps, 0 to 1"),
         ({"sizes": "huge"}, r"unknown entries \['sizes'\]"),
     ],
 )

@@ -36,8 +36,6 @@ def main(config: TakingApart) -> None:
     world = find_world(config.world)
     said = read_config(world)
     for name in PARTS:
-        if not (world / name).is_dir():
-            continue
         with replacing(config.out / name) as folder:
             shutil.copytree(world / name, folder)
             if name == "autoencoder":
