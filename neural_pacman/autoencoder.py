@@ -18,6 +18,7 @@ from diffusers import AutoencoderDC
 from torch import Tensor, nn
 
 from neural_pacman.frames import FRAME_SIZE, to_tensor
+from neural_pacman.looks import Signs, Sprites
 
 LATENT_CHANNELS = 32
 LATENT_SIZE = 16
@@ -32,11 +33,6 @@ DECIDED_AT = 0.4
 small network draws what it is not sure of too dark."""
 MAX_OFF = 60 / 127.5
 """How far, in one colour, it may be from the line between them: what is farther is something else, such as a ghost."""
-
-NEAR = 60 / 127.5
-"""How near a pixel must be to a colour of the palette, as a distance in RGB, to be shown in it."""
-STANDS_OUT = 0.3
-"""How far, in one colour, from the background: the maze itself has colours of its own."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +114,15 @@ class FrameAutoencoder(nn.Module):
         background: uint8 `[512, 512, 3]` frame whose difference is coded; None codes the frame itself.
         other: uint8 `[512, 512, 3]`, the one other look that some pixels of the background have (a pellet's, eaten or
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
-        palette: uint8 `[1, N, 3]`, the colours of what moves: decoded frames show what is nearly one of them in it.
+        signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
 
-    Raises ValueError for another look or a palette without a background.
+    Raises ValueError for any of these without a background.
     """
 
     background: Tensor | None
     other: Tensor | None
-    palette: Tensor | None
+    signs: Signs | None
+    sprites: Sprites | None
     two: Tensor
     dark: Tensor
     bright: Tensor
@@ -136,16 +133,17 @@ class FrameAutoencoder(nn.Module):
         pixel_unshuffle: int = 1,
         background: np.ndarray | None = None,
         other: np.ndarray | None = None,
-        palette: np.ndarray | None = None,
+        signs: np.ndarray | None = None,
+        sprites: np.ndarray | None = None,
     ) -> None:
         super().__init__()
-        if background is None and (other is not None or palette is not None):
-            raise ValueError("Given another look of the background or a palette, but no background.")
+        if background is None and any(picture is not None for picture in (other, signs, sprites)):
+            raise ValueError("Given looks of what is drawn (another look, signs or sprites), but no background.")
         self.dc = dc
         self.pixel_unshuffle = pixel_unshuffle
+        self.pictures = (background, other, signs, sprites)
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
         self.register_buffer("other", None if other is None else to_tensor(other), persistent=False)
-        self.register_buffer("palette", None if palette is None else to_tensor(palette), persistent=False)
         if self.background is not None and self.other is not None:
             looks = torch.stack([self.background, self.other]).flatten(2)  # [2, 3, pixels]
             two = (looks[0] != looks[1]).any(0).nonzero().squeeze(1)
@@ -154,6 +152,11 @@ class FrameAutoencoder(nn.Module):
             )
             for name, tensor in (("two", two), ("dark", dark), ("bright", bright)):
                 self.register_buffer(name, tensor, persistent=False)
+        self.signs = None if signs is None else Signs(signs)
+        self.sprites = None
+        if sprites is not None and self.background is not None:
+            maze = torch.stack([self.background, self.background if self.other is None else self.other])
+            self.sprites = Sprites(sprites, maze, None if self.signs is None else self.signs.area)
 
     @classmethod
     def create(
@@ -161,17 +164,18 @@ class FrameAutoencoder(nn.Module):
         size: str,
         background: np.ndarray | None = None,
         other: np.ndarray | None = None,
-        palette: np.ndarray | None = None,
+        signs: np.ndarray | None = None,
+        sprites: np.ndarray | None = None,
     ) -> FrameAutoencoder:
         """A model of a preset size ("tiny", "compact" or "full") with random weights; ValueError for another one."""
         if size not in AUTOENCODERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(AUTOENCODERS)}.")
         config = AUTOENCODERS[size]
-        return cls(config.build(), config.pixel_unshuffle, background, other, palette)
+        return cls(config.build(), config.pixel_unshuffle, background, other, signs, sprites)
 
     @classmethod
     def load(cls, folder: Path, pixel_unshuffle: int, *pictures: np.ndarray | None) -> FrameAutoencoder:
-        """The model in a plain `AutoencoderDC` folder, in float32, and its background, other look and palette."""
+        """The model in a plain `AutoencoderDC` folder, in float32, and its pictures in the order of the arguments."""
         dc = AutoencoderDC.from_pretrained(
             folder, use_safetensors=True, torch_dtype=torch.float32, low_cpu_mem_usage=False
         )
@@ -200,9 +204,9 @@ class FrameAutoencoder(nn.Module):
 
         A dream's latents come to lie between two looks, a pellet's that fades or a ghost's that changes its colour;
         decoded frames show one of them, and with this the dream goes on from what it shows. Where nothing was in doubt
-        nothing moves. Without another look and a palette nothing does.
+        nothing moves. Without another look, signs and sprites nothing does.
         """
-        if self.other is None and self.palette is None:
+        if self.other is None and self.signs is None and self.sprites is None:
             return latents
         frames = self._decode(latents)
         decided, seen = self.encode(torch.cat([self._decided(frames.clone()), frames])).chunk(2)
@@ -219,17 +223,9 @@ class FrameAutoencoder(nn.Module):
         """The frames, written to, with all pixels in doubt decided."""
         if self.other is not None:
             frames = self._one_look(frames)
-        return frames if self.palette is None else self._in_palette(frames)
-
-    def _in_palette(self, frames: Tensor) -> Tensor:
-        """The frames, with pixels that are nearly of one of the palette's colours in it."""
-        assert self.palette is not None and self.background is not None
-        pixels, colours = frames.movedim(1, -1), self.palette.flatten(1).T
-        apart = (frames - self.background).abs().amax(1) > STANDS_OUT
-        seen = pixels[apart]
-        distance, nearest = torch.cdist(seen, colours).min(1)
-        pixels[apart] = torch.where(distance[:, None] < NEAR, colours[nearest], seen)
-        return pixels.movedim(-1, 1)
+        if self.signs is not None:
+            frames = self.signs(frames)
+        return frames if self.sprites is None else self.sprites(frames)
 
     def _one_look(self, frames: Tensor) -> Tensor:
         """The frames, with the pixels that have two looks in one of them, unless they show something else."""

@@ -26,7 +26,7 @@ from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE, FrameAutoenc
 from neural_pacman.denoiser import DENOISERS, Denoiser, fold
 from neural_pacman.devices import multiplies_bfloat16, resolve_device
 from neural_pacman.episodes import HISTORY
-from neural_pacman.frames import FRAME_SIZE, decode_image, to_images
+from neural_pacman.frames import FRAME_SIZE, decode_image
 from neural_pacman.outcome import OUTCOMES, POINTS, OutcomeModel
 from neural_pacman.sampler import flow_scheduler, sample
 from neural_pacman.world_folder import (
@@ -102,19 +102,20 @@ class WorldModel(nn.Module):
         name: str = "untrained",
         points: tuple[int, ...] = POINTS,
         other: np.ndarray | None = None,
-        palette: np.ndarray | None = None,
+        signs: np.ndarray | None = None,
+        sprites: np.ndarray | None = None,
         settled_share: float = 0.0,
     ) -> WorldModel:
         """A world of a preset size ("tiny", "compact" or "full") with random weights.
 
         `background` is the uint8 `[512, 512, 3]` frame whose difference is coded; None codes whole frames. `points` are
-        the gains in one step that the outcome tells apart, `other` another look of the background and `palette` the
-        colours of what moves (see `FrameAutoencoder`), `settled_share` how often dreams settle on them. Raises
-        ValueError for an unknown size.
+        the gains in one step that the outcome tells apart, `other` another look of the background, `signs` and
+        `sprites` the looks of what is drawn (see `FrameAutoencoder`), `settled_share` how often dreams settle on these.
+        Raises ValueError for an unknown size.
         """
         if size not in DENOISERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(DENOISERS)}.")
-        autoencoder = FrameAutoencoder.create(size, background, other, palette)
+        autoencoder = FrameAutoencoder.create(size, background, other, signs, sprites)
         fold = autoencoder.pixel_unshuffle
         config = WorldConfig(name=name, size=size, pixel_unshuffle=fold, settled_share=settled_share)
         outcome = OutcomeModel(points=list(points), **OUTCOMES[size])
@@ -158,7 +159,7 @@ class WorldModel(nn.Module):
                 _save_part(part, new / name, dtype)
             _save_config(self.scheduler, new / "scheduler")
             for name, picture in self._pictures():
-                Image.fromarray(to_images(picture)).save(new / name)
+                Image.fromarray(picture).save(new / name)
             if self.seeds_file is not None:
                 shutil.copyfile(self.seeds_file, new / SEEDS)
             config = dataclasses.replace(self.config, weights=hashes(new))
@@ -187,7 +188,7 @@ class WorldModel(nn.Module):
             self.config.settled_share,
             list(self.outcome.config.points),
         )
-        tensors = self.state_dict() | {Path(name).stem: picture for name, picture in self._pictures()}
+        tensors = self.state_dict() | {Path(name).stem: torch.from_numpy(picture) for name, picture in self._pictures()}
         digest = hashlib.sha256(str(settings).encode())
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{name} {list(tensor.shape)}".encode())
@@ -283,10 +284,9 @@ class WorldModel(nn.Module):
         points = torch.tensor(self.outcome.config.points, dtype=torch.float32, device=next_latent.device)
         return Outcome(points[logits.points.argmax(dim=-1)], logits.life_lost.sigmoid(), logits.end.sigmoid())
 
-    def _pictures(self) -> Iterator[tuple[str, Tensor]]:
+    def _pictures(self) -> Iterator[tuple[str, np.ndarray]]:
         """The pictures that the autoencoder has, by the name of their file."""
-        coder = self.autoencoder
-        for name, picture in zip(PICTURES, (coder.background, coder.other, coder.palette), strict=True):
+        for name, picture in zip(PICTURES, self.autoencoder.pictures, strict=True):
             if picture is not None:
                 yield name, picture
 

@@ -3,7 +3,7 @@
 world.json                  WorldConfig, with the SHA-256 of every file below but the last two
 background.png              the frame whose difference the autoencoder codes (a world may have none)
 other.png                   the one other look that some of its pixels have (a world may have none)
-palette.png                 the colours of what moves, a row of pixels (a world may have none)
+signs.png, sprites.png      the looks of what is drawn, as `neural_pacman.looks` reads them (a world may have none)
 autoencoder/, denoiser/, outcome/
                             config.json and diffusion_pytorch_model.safetensors each, as diffusers writes them
 scheduler/scheduler_config.json
@@ -33,8 +33,9 @@ CONFIG = "world.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 BACKGROUND = "background.png"
 OTHER = "other.png"
-PALETTE = "palette.png"
-PICTURES = (BACKGROUND, OTHER, PALETTE)
+SIGNS = "signs.png"
+SPRITES = "sprites.png"
+PICTURES = (BACKGROUND, OTHER, SIGNS, SPRITES)
 SEEDS = "seeds.parquet"
 CARD = "README.md"
 NOTICES = "LICENSE*"

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from neural_pacman.autoencoder import FrameAutoencoder
-from neural_pacman.frames import to_tensor
+from neural_pacman.frames import prepare, psnr, to_images, to_tensor
 from neural_pacman.world import WorldModel
-from training.background import find_pictures
+from training.looks import find_pictures
 
 
 def test_a_pixel_of_two_looks_shows_one_of_them_or_something_else() -> None:
@@ -50,27 +50,140 @@ def test_a_decoded_frame_shows_what_was_decided() -> None:
     assert (before != after)[:, :, ::2].float().mean() > 0.1
 
 
-PINK, CYAN = (255, 128, 255), (128, 255, 255)
-PALETTE = np.array([[PINK, CYAN]], np.uint8)
+PINK, CYAN, BLUE = (255, 128, 255), (128, 255, 255), (50, 50, 255)
+HEIGHT, WIDTH = 552, 456
 
 
-def picture(**colours: tuple[int, int, int]) -> Tensor:
-    """A black frame with a block of each colour, 32 px apart, `[1, 3, 512, 512]`."""
-    frame = np.zeros((512, 512, 3), np.uint8)
-    for i, colour in enumerate(colours.values()):
-        frame[64:80, 32 * i : 32 * i + 16] = colour
-    return to_tensor(frame)[None]
+def ghost(colour: tuple[int, int, int], eyes: int) -> np.ndarray:
+    """A sprite of the game, uint8 `[24, 24, 3]`: a body with a foot cut out and eyes at one side or the other."""
+    drawn = np.zeros((24, 24, 3), np.uint8)
+    drawn[2:, 1:23] = colour
+    drawn[0:2, 6:18] = colour
+    drawn[20:, 9:15] = 0
+    drawn[6:11, eyes : eyes + 4] = drawn[6:11, eyes + 9 : eyes + 13] = 255
+    return drawn
 
 
-def test_what_is_nearly_of_one_of_the_palettes_colours_is_shown_in_it() -> None:
-    background = np.zeros((512, 512, 3), np.uint8)
-    background[64:80, 96:112] = (250, 128, 250)  # the maze has nearly that colour too, and keeps it
-    model = FrameAutoencoder.create("tiny", background, palette=PALETTE)
-    drawn = picture(lilac=(220, 150, 255), turquoise=(120, 230, 240), edge=(128, 64, 128), maze=(250, 128, 250))
-    shown = picture(lilac=PINK, turquoise=CYAN, edge=(128, 64, 128), maze=(250, 128, 250))
-    assert torch.equal(model._decided(drawn.clone()), shown)
+GHOSTS = [ghost(colour, eyes) for colour in (PINK, CYAN, BLUE) for eyes in (2, 8)]
+
+
+def screen_with(*ghosts: tuple[int, int, int], figures: tuple[int, ...] = ()) -> np.ndarray:
+    """A screen of the game, uint8 `[552, 456, 3]`: ghosts (which, row, column), the first uppermost, and figures."""
+    screen = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    screen[100:104] = (0, 0, 255)  # a wall
+    for which, row, column in reversed(ghosts):
+        view = screen[row : row + 24, column : column + 24]
+        view[:] = np.where(GHOSTS[which].any(-1, keepdims=True), GHOSTS[which], view)
+    for place, figure in enumerate(figures):  # bars of different lengths, that touch nothing
+        screen[530:540, 2 + 14 * place : 4 + 14 * place] = 255
+        screen[532:538, 4 + 14 * place : 5 + figure + 14 * place] = 255
+    return screen
+
+
+def screens(count: int = 90) -> list[np.ndarray]:
+    """Ghosts wherever they go, alone or one over the other, and a score of two figures of seven."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        row, column = 4 * rng.integers(30, 120), 4 * rng.integers(0, 90)
+        others = [(which, int(4 * rng.integers(1, 18)), 64 * which + int(4 * rng.integers(0, 9))) for which in range(6)]
+        pair = [(number % 6, int(row), int(column)), ((number + 1) % 6, int(row) + 4, int(column) + 12)]
+        made.append(screen_with(*pair, *others, figures=(number % 7, number // 7 % 7)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def drawn() -> FrameAutoencoder:
+    """An autoencoder with the looks that are found in those screens."""
+    played = screens()
+    background, other, signs, sprites = find_pictures(np.stack([prepare(screen) for screen in played[:30]]), played)
+    assert background is not None and other is not None and signs is not None and sprites is not None
+    return FrameAutoencoder.create("tiny", background, other, signs, sprites)
+
+
+def decided(model: FrameAutoencoder, screen: np.ndarray, blur: int = 1, strength: float = 1.0) -> np.ndarray:
+    """What is shown of a screen that was decoded blurred, and faded towards black."""
+    frames = to_tensor(prepare(screen))[None]
+    frames = torch.nn.functional.avg_pool2d(frames, blur, 1, blur // 2, count_include_pad=False)
+    return to_images(model._decided(strength * (frames + 1) - 1))[0]
+
+
+def test_the_looks_of_what_is_drawn_are_found_in_screens(drawn: FrameAutoencoder) -> None:
+    assert drawn.sprites is not None and drawn.signs is not None
+    found = [tile.movedim(0, -1).add(1).mul(127.5).round().byte().numpy() for tile in drawn.sprites.colours]
+    masks = drawn.sprites.covers.bool().numpy()
+    cut = []
+    for tile, mask in zip(found, masks, strict=True):
+        rows, columns = np.nonzero(mask)
+        tile[~mask] = 0
+        cut.append(tile[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+    alike = [any(np.array_equal(one, which[:, 1:23]) for which in GHOSTS) for one in cut]
+    assert len(cut) == 6 and all(alike)  # and none of two ghosts, one over the other
+    assert len(drawn.signs.places) == 2
+
+
+def test_what_is_drawn_blurred_is_shown_as_the_game_draws_it(drawn: FrameAutoencoder) -> None:
+    screen = screen_with((0, 200, 100), (3, 208, 114), (4, 302, 200), (5, 400, 430), figures=(3, 6))
+    real, below = prepare(screen), np.s_[120:]  # the wall, which stays blurred
+    assert psnr(decided(drawn, screen), real) > 45
+    for blur, strength in ((3, 1.0), (5, 1.0), (3, 0.7)):
+        frames = to_tensor(real)[None]
+        seen = torch.nn.functional.avg_pool2d(frames, blur, 1, blur // 2, count_include_pad=False)
+        before = psnr(to_images(strength * (seen + 1) - 1)[0][below], real[below])
+        assert psnr(decided(drawn, screen, blur, strength)[below], real[below]) > before + 5, (blur, strength)
+
+
+def test_the_uppermost_is_found_first_and_the_covered_one_still(drawn: FrameAutoencoder) -> None:
+    assert drawn.sprites is not None
+    real = to_tensor(prepare(screen_with((1, 200, 100), (2, 200, 112))))
+    upper, lower = drawn.sprites.find(real)
+    colours = [drawn.sprites.colours[place.sprite][:, 18, 8] for place in (upper, lower)]
+    assert [colour.add(1).mul(127.5).round().int().tolist() for colour in colours] == [list(PINK), list(CYAN)]
+    assert (lower.row - upper.row, lower.column - upper.column) == (0, 12)
+
+
+def test_what_is_no_sprite_or_hardly_there_stays_as_it_was_decoded(drawn: FrameAutoencoder) -> None:
+    faint = decided(drawn, screen_with((0, 200, 100)), strength=0.3)
+    assert (faint == prepare((0.3 * screen_with((0, 200, 100))).astype(np.uint8))).mean() > 0.99
+    strange = screen_with()
+    strange[200:224:2, 100:124] = (0, 255, 0)
+    strange[300:340, 300:340] = (255, 255, 255)
+    assert psnr(decided(drawn, strange), prepare(strange)) > 45
+
+
+def test_looks_that_cannot_be_are_refused() -> None:
+    black = np.zeros((512, 512, 3), np.uint8)
+    with pytest.raises(ValueError, match="all black; expected one sprite"):
+        FrameAutoencoder.create("tiny", black, sprites=np.zeros((552, 552, 3), np.uint8))
+    with pytest.raises(ValueError, match="look the same on all screens; expected two looks"):
+        FrameAutoencoder.create("tiny", black, signs=np.zeros((1104, 552, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"\[1000, 552, 3\]; expected whole screens of 552 rows"):
+        FrameAutoencoder.create("tiny", black, signs=np.zeros((1000, 552, 3), np.uint8))
     with pytest.raises(ValueError, match="no background"):
-        FrameAutoencoder.create("tiny", None, palette=PALETTE)
+        FrameAutoencoder.create("tiny", None, signs=np.zeros((1104, 552, 3), np.uint8))
+
+
+def test_pictures_that_are_there_are_kept_and_screens_of_another_shape_left_out(drawn: FrameAutoencoder) -> None:
+    nothing = np.zeros((0, 512, 512, 3), np.uint8)
+    assert find_pictures(nothing, [], drawn.pictures) == drawn.pictures
+    still = [screen_with() for _ in range(8)]
+    frames = np.stack([prepare(screen) for screen in still])
+    assert find_pictures(frames, [*still, np.zeros((20, 20, 3), np.uint8)])[2:] == (None, None)
+
+
+def test_signs_and_sprites_are_saved_with_the_world(drawn: FrameAutoencoder, tmp_path: Path) -> None:
+    background, other, signs, sprites = drawn.pictures
+    world = WorldModel.create("tiny", background, other=other, signs=signs, sprites=sprites, settled_share=0.25)
+    world.save_pretrained(tmp_path / "world")
+    again = WorldModel.from_pretrained(tmp_path / "world", device="cpu")
+    assert again.hash == world.hash and again.config.settled_share == 0.25
+    for one, same in zip(again.autoencoder.pictures, drawn.pictures, strict=True):
+        assert one is not None and same is not None and np.array_equal(one, same)
+    screen = screen_with((2, 200, 100), figures=(1, 4))
+    assert np.array_equal(decided(again.autoencoder, screen, blur=3), decided(drawn, screen, blur=3))
+    plain = WorldModel.create("tiny", background, other=other, signs=signs)
+    plain.load_state_dict(world.state_dict())
+    assert plain.hash != world.hash
 
 
 class Pixels(FrameAutoencoder):
@@ -86,30 +199,32 @@ class Pixels(FrameAutoencoder):
 
 @pytest.fixture
 def pixels() -> Pixels:
+    """With one block of two looks, black and pink."""
     made = FrameAutoencoder.create("tiny")
-    return Pixels(made.dc, made.pixel_unshuffle, np.zeros((512, 512, 3), np.uint8), palette=PALETTE)
+    background, other = np.zeros((2, 512, 512, 3), np.uint8)
+    other[128:160, 128:160] = PINK
+    return Pixels(made.dc, made.pixel_unshuffle, background, other)
 
 
 def colour_at(latents: Tensor, row: int, column: int) -> list[int]:
     return latents[0, :3, row, column].add(1).mul(127.5).round().int().tolist()
 
 
-def test_a_ghost_that_changes_its_colour_little_by_little_keeps_it_when_it_settles(pixels: Pixels) -> None:
-    drifting = held = torch.full((1, 32, 16, 16), -1.0)
-    for latents in (drifting, held):
-        latents[0, :3, 4, 4] = to_tensor(np.array([[PINK]], np.uint8)).flatten()
-    towards = to_tensor(np.array([[CYAN]], np.uint8)).flatten() - drifting[0, :3, 4, 4]
-    drifting, held = drifting.clone(), held.clone()
+def test_what_fades_little_by_little_does_not_when_it_settles(pixels: Pixels) -> None:
+    fading = held = torch.full((1, 32, 16, 16), -1.0)
+    pink = to_tensor(np.array([[PINK]], np.uint8)).flatten()
+    fading, held = fading.clone(), held.clone()
+    fading[0, :3, 4, 4] = held[0, :3, 4, 4] = pink
     for _ in range(10):
-        drifting[0, :3, 4, 4] += 0.1 * towards
-        held[0, :3, 4, 4] += 0.1 * towards
+        fading[0, :3, 4, 4] -= 0.1 * (pink + 1)
+        held[0, :3, 4, 4] -= 0.1 * (pink + 1)
         held = pixels.settle(held)
-    assert colour_at(drifting, 4, 4) == list(CYAN) and colour_at(held, 4, 4) == list(PINK)
+    assert colour_at(fading, 4, 4) == [0, 0, 0] and colour_at(held, 4, 4) == list(PINK)
 
 
 def test_where_nothing_is_in_doubt_nothing_moves(pixels: Pixels) -> None:
     latents = torch.full((2, 32, 16, 16), -1.0)
-    latents[0, :3, 4, 4] = to_tensor(np.array([[(220, 150, 255)]], np.uint8)).flatten()
+    latents[0, :3, 4, 4] = 0.8 * to_tensor(np.array([[PINK]], np.uint8)).flatten()
     latents[:, 3:] = torch.randn(2, 29, 16, 16, generator=torch.Generator().manual_seed(0))  # no frame shows it
     settled = pixels.settle(latents)
     assert colour_at(settled, 4, 4) == list(PINK)
@@ -137,32 +252,3 @@ def test_each_dreams_own_noise_says_when_it_settles() -> None:
     for i in range(5):  # alone as among others
         alone = world.dream(history, actions, noise[i : i + 1])
         assert bool(((alone - plain[i]).abs().max() > 1e-6) == moved[0.4][i])
-
-
-def test_a_palette_and_how_often_dreams_settle_are_saved_with_the_world(tmp_path: Path) -> None:
-    world = WorldModel.create(
-        "tiny", np.zeros((512, 512, 3), np.uint8), palette=PALETTE, settled_share=0.25, name="settling"
-    )
-    world.save_pretrained(tmp_path / "world")
-    again = WorldModel.from_pretrained(tmp_path / "world", device="cpu")
-    assert again.hash == world.hash and again.config.settled_share == 0.25
-    assert world.autoencoder.palette is not None and again.autoencoder.palette is not None
-    assert torch.equal(again.autoencoder.palette, world.autoencoder.palette)
-
-
-def test_the_palette_is_found_in_frames() -> None:
-    rng = np.random.default_rng(0)
-    frames = np.zeros((40, 512, 512, 3), np.uint8)
-    frames[:, 200:210] = (0, 0, 255)  # a wall
-    frames[::3, 10:13, 10:13] = 250  # a pellet
-    for number, frame in enumerate(frames):  # nobody is in the same place twice
-        for colour, top in ((PINK, 220), (CYAN, 360)):
-            top, left = top + 24 * (number // 20), 24 * (number % 20)
-            frame[top : top + 20, left : left + 20] = colour
-            frame[top, left : left + 20] = rng.integers(0, 256, (20, 3))  # an edge
-    background, other, palette = find_pictures(frames)
-    assert background is not None and other is not None and palette is not None
-    assert (background[205, 5] == (0, 0, 255)).all() and (other != background).any(-1).sum() == 9
-    assert {tuple(colour) for colour in palette[0].tolist()} == {PINK, CYAN}
-    kept = find_pictures(frames[:0], (background, other, palette))
-    assert all(one is another for one, another in zip(kept, (background, other, palette), strict=True))

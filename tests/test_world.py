@@ -31,7 +31,12 @@ def random_frames(batch: int, length: int) -> Tensor:
     return torch.rand(batch, length, 3, 512, 512, generator=random()) * 2 - 1
 
 
-PALETTE = np.array([[[255, 0, 128], [0, 128, 255]]], np.uint8)
+def looks() -> tuple[np.ndarray, np.ndarray]:
+    """Signs and sprites of a screen of 200 px: a block that is white or black, and a red square."""
+    signs, sprites = np.zeros((400, 200, 3), np.uint8), np.zeros((200, 200, 3), np.uint8)
+    signs[10:20, 10:20] = 255
+    sprites[2:22, 2:22] = (255, 0, 0)
+    return signs, sprites
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +44,7 @@ def world() -> WorldModel:
     torch.manual_seed(0)
     background = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     other = np.where(background > 250, 0, background).astype(np.uint8)
-    world = WorldModel.create(
-        "tiny", background=background, name="test", points=(0, 10, 200), other=other, palette=PALETTE
-    )
+    world = WorldModel.create("tiny", background, "test", (0, 10, 200), other, *looks())
     for parameter in world.denoiser.parameters():
         if not parameter.any():  # where training begins at "nothing changes", which would hide what a dream depends on
             torch.nn.init.normal_(parameter, std=0.1)

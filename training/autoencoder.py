@@ -7,10 +7,10 @@ makes the decoder forgive what a dream gets slightly wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE, to_images, to_tensor
 from neural_pacman.progress import progress_bar
 from neural_pacman.world_folder import PICTURES
-from training.background import find_pictures, read_pictures
+from training.looks import find_pictures, read_pictures
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
 
@@ -58,6 +58,10 @@ class AutoencoderTraining:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8000, batch_size=32, learning_rate=1.5e-3))
 
 
+SCREENS = 3000
+"""Screens in which the looks of what is drawn are found."""
+
+
 def episodes_of(datasets: tuple[str, ...], held_out: tuple[int, ...]) -> Iterator[Episode]:
     """The episodes of several datasets, without those held out."""
     for dataset in datasets:
@@ -79,6 +83,21 @@ def draw_frames(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int
         episode, k = places[place]
         frames[i] = episode.frames(k, k + 1)[0]
     return frames
+
+
+class Screens(Sequence[np.ndarray]):
+    """About `count` upright screens spread evenly over the datasets, uint8 `[H, W, 3]`, read when asked for."""
+
+    def __init__(self, datasets: tuple[str, ...], held_out: tuple[int, ...], count: int) -> None:
+        places = [(episode, k) for episode in episodes_of(datasets, held_out) for k in range(len(episode))]
+        self.places = [places[i] for i in np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, i: Any) -> Any:
+        episode, k = self.places[i]
+        return episode.raw(k)
 
 
 class CropBatches:
@@ -172,9 +191,9 @@ def main(config: AutoencoderTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
-    pictures = read_pictures(kept) if kept else (None, None, None)
+    pictures = read_pictures(kept) if kept else (None,) * len(PICTURES)
     if pictures[0] is not None or (not kept and AUTOENCODERS[config.size].pixel_unshuffle > 1):
-        pictures = find_pictures(frames, pictures)
+        pictures = find_pictures(frames, Screens(config.dataset, config.held_out, SCREENS), pictures)
     background = pictures[0]
     model = FrameAutoencoder.create(config.size, *pictures)
     if kept:

@@ -28,8 +28,8 @@ from neural_pacman.frames import to_tensor
 from neural_pacman.progress import progress_bar
 from neural_pacman.world_folder import BACKGROUND
 from training.autoencoder import episodes_of
-from training.background import read_pictures
 from training.checkpoint import WEIGHTS, read_state
+from training.looks import read_pictures
 from training.loop import Precision, auto_precision
 
 FRAME_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)

@@ -12,6 +12,7 @@ gone another way, the recording would teach what has no cause in the dream, a lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from neural_pacman.actions import NUM_ACTIONS
 from neural_pacman.command import command
 from neural_pacman.denoiser import DENOISERS, Denoiser
 from neural_pacman.episodes import HISTORY
-from neural_pacman.sampler import SHIFT, flow_scheduler, sample
+from neural_pacman.sampler import SHIFT, noise_levels
 from training.cache import Cache
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
 
@@ -53,21 +54,26 @@ class DenoiserTraining:
     """Progress of the run, 0 to 1, from which a chain's later steps see what the network made of the earlier ones."""
     free_from: float = 0.8
     """Progress from which these are dreamed from noise alone, not from the true next latent under noise."""
-    dream_steps: int = 2
-    """Denoising steps of these dreams."""
-    blind_share: float = 0.3
-    """Share of steps that start from noise alone."""
+    tries: int = 4
+    """How often a next frame is dreamed, at most, for one that has not strayed from the recording."""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=30_000, batch_size=12, learning_rate=2e-3, weight_decay=1e-2)
     )
 
 
-STRAYED = 1.2
+STRAYED = 2.2
 """Root mean square over a place's channels between a dream and the recording, anywhere, from which the two cannot be
-compared. A ghost more or less makes 3.5 where most of it is, another colour 2.9: one third faded still counts."""
+compared. A ghost more or less makes 3.5 where most of it is, another colour 2.9: one that has half faded or is split in
+two halves still counts, and learns to be whole."""
 
 TOLD_NOISE = 0.15
 """Noise level that the denoiser is told the history has, when it dreams."""
+
+SECOND_LEVEL = float(noise_levels(2)[1])
+"""Noise level of a dream's second pass."""
+
+LEAST_LEAN = 0.1
+"""How far what the second pass is given leans from the first one's guess to what is to come, at least; 1 is all."""
 
 LOWEST = 0.25
 """Lowest noise level to learn from, evenly counted: below it the answer shows, and no dream of up to 4 steps goes."""
@@ -129,41 +135,66 @@ class DenoiserLoss:
         )
         names = ("loss", "weight", "error", "moving", "moved", "repeat_last")
         sums = dict.fromkeys(names, torch.zeros((), device=device))
-        together, last = torch.ones(b, 1, 1, device=device), latents[:, HISTORY - 1]
+        truth, last = past, latents[:, HISTORY - 1]
+        strayed = torch.zeros((), device=device)
         for i in range(following):
-            history, target = past[:, i : HISTORY + i], latents[:, HISTORY + i]
-            blind = uniform(b) < config.blind_share
-            sigma = torch.where(blind, torch.ones_like(level), _shifted(LOWEST + (1 - LOWEST) * uniform(b)))
-            noisy = _mix(target, normal(target), sigma)
-            x = model(noisy, sigma, history.flatten(1, 2), actions[:, i : HISTORY + i], level).float()
-            squared = (x - target).square().mean(1)
+            history, target = past[:, i : HISTORY + i].flatten(1, 2), latents[:, HISTORY + i]
+            led = actions[:, i : HISTORY + i]
+            blind = model(normal(target), torch.ones_like(level), history, led, level).float()
+            lean = LEAST_LEAN + (1 - LEAST_LEAN) * uniform(b)[:, None, None, None]
+            sigma = _shifted(LOWEST + (1 - LOWEST) * uniform(b))
+            noisy = _mix(lean * target + (1 - lean) * blind.detach(), normal(target), sigma)
+            x = model(noisy, sigma, history, led, level).float()
             change = (target - last).square().mean(1).sqrt()
-            weight = (1 + config.change_weight * (change / 0.5).clamp(max=1)) * together
-            moving = (change > 0.25).float() * together
-            figures = (weight * squared, weight, squared / weight.numel(), moving * squared, moving, moving * change**2)
-            sums = {name: value + figure.sum() for (name, value), figure in zip(sums.items(), figures, strict=True)}
+            weight = 1 + config.change_weight * (change / 0.5).clamp(max=1)
+            moving = (change > 0.25).float()
+            for guess in (blind, x):
+                squared = (guess - target).square().mean(1)
+                even = squared / weight.numel() / 2
+                figures = (weight * squared, weight, even, moving * squared, moving, moving * change**2)
+                sums = {name: value + figure.sum() for (name, value), figure in zip(sums.items(), figures, strict=True)}
             last = target
             if own and i + 1 < following:
+                seen = x.detach()
                 if free:
-                    seen = self._dream(model, history, actions[:, i : HISTORY + i], normal(target))
-                    apart = (seen - target).square().mean(1).sqrt().amax((1, 2), keepdim=True)
-                    last, together = seen, together * (apart < STRAYED).float()
-                else:  # a mean of what might happen, which is what pure noise gives, is no frame of any dream
-                    seen = torch.where(blind[:, None, None, None], past[:, HISTORY + i], x.detach())
+                    seen, apart = self._dream(model, blind.detach(), history, led, target, normal)
+                    last, strayed = torch.where(apart, target, seen), strayed + apart.float().mean() / (following - 1)
+                    past = torch.where(apart[..., None], truth, past)
+                    seen = torch.where(apart, truth[:, HISTORY + i], seen)
                 past = torch.cat([past[:, : HISTORY + i], seen[:, None], past[:, HISTORY + i + 1 :]], 1)
         moved = sums["moved"].clamp(min=1)
         return sums["loss"] / sums["weight"].clamp(min=1), {
             "error": sums["error"].detach() / following,
             "moving": sums["moving"].detach() / moved,
             "repeat_last": sums["repeat_last"] / moved,
-            "together": together.mean(),
+            "strayed": strayed,
         }
 
     @torch.no_grad()
-    def _dream(self, model: nn.Module, history: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
-        """The next latents as a world dreams them, `[B, 32, 16, 16]`."""
-        steps = self.config.dream_steps
-        return sample(model, flow_scheduler(), noise, history.flatten(1, 2), actions, TOLD_NOISE, steps).float()
+    def _dream(
+        self,
+        model: nn.Module,
+        blind: Tensor,
+        history: Tensor,
+        actions: Tensor,
+        target: Tensor,
+        normal: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The next latents as a world of two passes dreams them, `[B, 32, 16, 16]`, `blind` being what the first makes.
+
+        Also which of them have strayed, `[B, 1, 1, 1]`. Those that have are dreamed again, in the hope that by other
+        noise a ghost goes the way that was recorded.
+        """
+        dreamed, left = torch.empty_like(target), torch.arange(len(target), device=target.device)
+        for _ in range(self.config.tries):
+            sigma, told = (blind.new_full((len(left),), value) for value in (SECOND_LEVEL, TOLD_NOISE))
+            noisy = _mix(blind[left], normal(target[left]), sigma)
+            dreamed[left] = model(noisy, sigma, history[left], actions[left], told).float()
+            apart = (dreamed - target).square().mean(1, keepdim=True).sqrt().amax((2, 3), keepdim=True) > STRAYED
+            left = apart.flatten().nonzero().squeeze(1)
+            if not len(left):
+                break
+        return dreamed, apart
 
 
 def _pooled_noise(shape: torch.Size, generator: torch.Generator, pool: int = 1 << 21) -> Tensor:

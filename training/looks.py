@@ -1,0 +1,152 @@
+"""The pictures of an autoencoder: background, other look, and the looks of what is drawn, signs and sprites.
+
+What differs from both looks of the maze (`training.background`) moves, or is a sign. A sign shows one of a few
+pictures and stays at its place; a sprite is the same picture, pixel by pixel, wherever it goes. Two sprites that touch,
+or one that is half covered, make a picture that hardly ever comes again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from neural_pacman.looks import STEP, TILE, spots
+from neural_pacman.world_folder import PICTURES
+from training.background import median_frame, other_look
+
+Pictures = tuple[np.ndarray | None, ...]
+"""In the order of `PICTURES`."""
+
+SOME = 301
+"""Screens that tell what stands still and what are signs."""
+MOST_LOOKS = 12
+"""Pictures that a sign has, at most."""
+LEAST_SHOWN, LEAST_SHARE = 3, 0.95
+"""Times that each of them is seen, and the share of the screens that show one of them: others are of passers-by."""
+BLOCK = 4
+"""Pixels whose blocks of so many touch belong to one sprite."""
+LEAST_PIXELS = 60
+"""Pixels of a sprite."""
+LEAST_TIMES = 6
+"""Times that a sprite is seen."""
+MARGIN = 2
+"""Empty pixels before a sprite in its tile."""
+
+Picture = tuple[int, int, bytes]
+"""Height, width and pixels of a sprite."""
+Sign = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
+"""Rows and columns of its pixels, and its looks."""
+
+
+def read_pictures(folder: Path) -> Pictures:
+    """What a trained autoencoder's folder has of its pictures, uint8 `[H, W, 3]` each."""
+    files = (folder / name for name in PICTURES)
+    return tuple(np.array(Image.open(file).convert("RGB")) if file.exists() else None for file in files)
+
+
+def find_pictures(frames: np.ndarray, screens: Sequence[np.ndarray], kept: Pictures | None = None) -> Pictures:
+    """The pictures of prepared frames `[N, 512, 512, 3]` and of screens, as far as they are not there."""
+    background, other, signs, sprites = kept or [None] * len(PICTURES)
+    background = median_frame(frames) if background is None else background
+    other = other_look(frames, background) if other is None else other
+    if signs is None and sprites is None:
+        signs, sprites = find_looks(screens)
+    return background, other, signs, sprites
+
+
+def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Signs and sprites, as `neural_pacman.looks` wants them, of upright screens uint8 `[H, W, 3]`; None for none.
+
+    Every screen is asked for once or twice, one at a time. Those of another shape than the first are left out.
+    """
+    some = [screens[i] for i in np.linspace(0, len(screens) - 1, min(SOME, len(screens))).astype(int)]
+    few = np.stack([screen for screen in some if screen.shape == some[0].shape])
+    maze = median_frame(few)
+    other = other_look(few, maze)
+    signs = [
+        (rows, columns, Counter[bytes]())
+        for rows, columns in spots((few != maze).any((0, 3)))
+        if _looks(Counter(screen[rows, columns].tobytes() for screen in few))
+    ]
+    still = np.zeros(maze.shape[:2], bool)
+    for rows, columns, _ in signs:
+        still[rows, columns] = True
+    sprites: defaultdict[Picture, Counter[tuple[int, int]]] = defaultdict(Counter)
+    for screen in screens:
+        if screen.shape != maze.shape:
+            continue
+        for rows, columns, pictures in signs:
+            pictures[screen[rows, columns].tobytes()] += 1
+        moving = (screen != maze).any(-1) & (screen != other).any(-1) & ~still
+        for rows, columns in _blocks(moving):
+            row, column = int(rows.min()), int(columns.min())
+            height, width = int(rows.max()) + 1 - row, int(columns.max()) + 1 - column
+            if len(rows) >= LEAST_PIXELS and max(height, width) <= TILE - 2 * MARGIN:
+                picture = np.zeros((height, width, 3), np.uint8)
+                picture[rows - row, columns - column] = screen[rows, columns]
+                sprites[height, width, picture.tobytes()][row, column] += 1
+    found = [(rows, columns, _looks(pictures)) for rows, columns, pictures in signs]
+    return _stacked([sign for sign in found if sign[2]], maze), _sheet(sprites, maze.shape)
+
+
+def _looks(pictures: Counter[bytes]) -> list[np.ndarray]:
+    """The looks `[pixels, 3]` of a place with these pictures, the frequent ones first; none if it is not a sign's."""
+    often = [(picture, times) for picture, times in pictures.most_common() if times >= LEAST_SHOWN]
+    if not 2 <= len(often) <= MOST_LOOKS or sum(times for _, times in often) < LEAST_SHARE * pictures.total():
+        return []
+    return [np.frombuffer(picture, np.uint8).reshape(-1, 3) for picture, _ in often]
+
+
+def _stacked(signs: Sequence[Sign], maze: np.ndarray) -> np.ndarray | None:
+    """Mazes one above the other with the looks of all signs, the frequent ones first."""
+    if not signs:
+        return None
+    screens = np.stack([maze] * max(len(looks) for *_, looks in signs))
+    for rows, columns, looks in signs:
+        for i, screen in enumerate(screens):
+            screen[rows, columns] = looks[min(i, len(looks) - 1)]
+    return np.concatenate([_square(screen) for screen in screens])
+
+
+def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of each set of true pixels whose blocks touch."""
+    padded = np.pad(mask, [(0, -size % BLOCK) for size in mask.shape])
+    blocks = padded.reshape(len(padded) // BLOCK, BLOCK, -1, BLOCK)
+    found = []
+    for rows, columns in spots(np.asarray(blocks.any((1, 3)))):
+        inside = np.argwhere(blocks[rows, :, columns])
+        found.append((rows[inside[:, 0]] * BLOCK + inside[:, 1], columns[inside[:, 0]] * BLOCK + inside[:, 2]))
+    return found
+
+
+def _sheet(found: Mapping[Picture, Counter[tuple[int, int]]], shape: tuple[int, ...]) -> np.ndarray | None:
+    """As many sprites as there are tiles, the frequent ones first, each shifted so that its places are cells."""
+    sheet = _square(np.zeros(shape, np.uint8))
+    across = len(sheet) // TILE
+    sprites = [(picture, places) for picture, places in found.items() if places.total() >= LEAST_TIMES]
+    sprites.sort(key=lambda sprite: -sprite[1].total())
+    for i, ((height, width, pixels), places) in enumerate(sprites[: across**2]):
+        starts = np.array([*places]) + _margins(shape)
+        row, column = (MARGIN + np.bincount(start % STEP).argmax() for start in starts.T)
+        top, left = i // across * TILE + row, i % across * TILE + column
+        sheet[top : top + height, left : left + width] = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    return sheet if sprites else None
+
+
+def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows above and columns before a screen when `neural_pacman.frames.prepare` pads it to a square."""
+    side = max(shape[:2])
+    return (side - shape[0]) // 2, (side - shape[1]) // 2
+
+
+def _square(screen: np.ndarray) -> np.ndarray:
+    """A screen padded to a square with black, as `neural_pacman.frames.prepare` does."""
+    side = max(screen.shape[:2])
+    square = np.zeros((side, side, 3), np.uint8)
+    row, column = _margins(screen.shape)
+    square[row : row + screen.shape[0], column : column + screen.shape[1]] = screen
+    return square
