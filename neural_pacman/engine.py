@@ -130,7 +130,7 @@ class DreamEngine:
         self._shelf = Shelf()
         self._actions: Tensor | None = None
         self._generators: list[torch.Generator] = []
-        self._pictures: Tensor | None = None
+        self._pictures: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def reset(
@@ -169,8 +169,11 @@ class DreamEngine:
             for row, generator in zip(rows, generators, strict=True):
                 self._generators[row] = generator
             if self._pictures is not None:  # the others' pictures are as good as they were
-                self._pictures = self._pictures.clone()
-                self._pictures[rows] = self.world.decode(latents[:, -1])
+                new = self.world.autoencoder.decode_both(latents[:, -1])
+                kept = self._pictures[0].clone(), self._pictures[1].clone()
+                for pictures, some in zip(kept, new, strict=True):
+                    pictures[rows] = some
+                self._pictures = kept
         self._tape = deque((self._begun(i, latents[:, i], dreams) for i in range(HISTORY)), maxlen=HISTORY)
 
     def _begun(self, i: int, latents: Tensor, dreams: Sequence[int] | None) -> Tensor:
@@ -191,12 +194,15 @@ class DreamEngine:
         if newest.shape != (self.num_dreams,):
             raise ValueError(f"actions have shape {list(newest.shape)}; expected [{self.num_dreams}], one a dream.")
         check_actions(newest)
-        history = torch.stack(tuple(self._tape), dim=1) if self._tape else None
-        if history is None or self._actions is None:
+        if self._actions is None:
             raise RuntimeError("step() was called before reset(); a dream needs a history to begin from.")
-        led = torch.cat([self._actions, torch.from_numpy(newest.astype(np.int64)).to(history.device)[:, None]], dim=1)
+        chosen = torch.from_numpy(newest.astype(np.int64)).to(self._actions.device)
+        led = torch.cat([self._actions, chosen[:, None]], dim=1)
         noise = torch.stack([torch.randn(LATENT_SHAPE, generator=generator) for generator in self._generators])
-        latent = self.world.dream(history, led, noise.to(history.device), self.num_inference_steps)
+        noise = noise.to(self.world.device)
+        self._settle(self.world.settles(noise))
+        history = torch.stack(tuple(self._tape), dim=1)
+        latent = self.world.dream(history, led, noise, self.num_inference_steps)
         outcome = self.world.judge(history, led, latent)
         self._tape.append(self._shelf.keep(latent))
         self._actions = led[:, 1:]
@@ -206,6 +212,21 @@ class DreamEngine:
             life_lost=(outcome.life_lost > 0.5).cpu().numpy(),
             end=(outcome.end > 0.5).cpu().numpy(),
         )
+
+    def _settle(self, which: Tensor) -> None:
+        """Move the newest latents of some dreams, bool `[B]`, to what their frames show."""
+        if not which.any():
+            return
+        drawn, shown = self._decoded()
+        newest = self._tape[-1].clone()
+        newest[which] = self.world.autoencoder.settle(newest[which], drawn[which], shown[which])
+        self._tape[-1] = self._shelf.keep(newest)
+
+    def _decoded(self) -> tuple[Tensor, Tensor]:
+        """The newest frames as the network draws them and as they are shown, float `[B, 3, 512, 512]`."""
+        if self._pictures is None:
+            self._pictures = self.world.autoencoder.decode_both(self.latent)
+        return self._pictures
 
     @property
     def latent(self) -> Tensor:
@@ -223,9 +244,7 @@ class DreamEngine:
 
         A step is decoded once, however often and in however many sizes it is asked for.
         """
-        if self._pictures is None:
-            self._pictures = self.world.decode(self.latent)
-        return _images(self._pictures, size)
+        return _images(self._decoded()[1], size)
 
     def history(self, dream: int = 0) -> Tensor:
         """The last 32 latents of one dream, float32 `[32, 32, 16, 16]`, oldest first. RuntimeError before `reset`."""

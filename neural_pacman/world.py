@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from neural_pacman.actions import ACTION_ORDER, NUM_ACTIONS, one_hot
 from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE, FrameAutoencoder
 from neural_pacman.denoiser import DENOISERS, Denoiser, fold
-from neural_pacman.devices import multiplies_bfloat16, resolve_device
+from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY
 from neural_pacman.frames import FRAME_SIZE, decode_image
 from neural_pacman.outcome import OUTCOMES, POINTS, OutcomeModel
@@ -248,16 +247,18 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents `[..., 32, 16, 16]` as frames float32 `[..., 3, 512, 512]` in [-1, 1].
-
-        Where the device multiplies bfloat16 in hardware the decoder does so: twice as fast, and no eye sees it (74 dB
-        from float32's frames). Nothing that is dreamed comes out of a decoded frame, so no error grows from it.
-        """
+        """Latents `[..., 32, 16, 16]` as frames float32 `[..., 3, 512, 512]` in [-1, 1]."""
         _check_shape("latents", latents, (..., *LATENT))
-        fast = torch.autocast(self.device.type, torch.bfloat16) if multiplies_bfloat16(self.device) else nullcontext()
-        with fast:
-            frames = self.autoencoder.decode(latents.reshape(-1, *LATENT))
-        return frames.float().reshape(*latents.shape[:-3], *FRAME)
+        return self.autoencoder.decode(latents.reshape(-1, *LATENT)).reshape(*latents.shape[:-3], *FRAME)
+
+    @torch.no_grad()
+    def settles(self, noise: Tensor) -> Tensor:
+        """Which dreams settle before they are dreamed on with this noise `[B, 32, 16, 16]`, bool `[B]`.
+
+        Their own noise says so, so that a state that was saved and restored goes on as it went on.
+        """
+        share = self.config.settled_share if self.autoencoder.decides else 0.0
+        return noise[:, 0, 0, 0] < torch.special.ndtri(noise.new_tensor(share))
 
     @torch.no_grad()
     def dream(self, history: Tensor, actions: Tensor, noise: Tensor, num_inference_steps: int | None = None) -> Tensor:
@@ -293,13 +294,7 @@ class WorldModel(nn.Module):
     def _dream(self, history: Tensor, actions: Tensor, noise: Tensor, num_inference_steps: int | None) -> Tensor:
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         level = self.config.history_noise
-        dreamed = sample(self.denoiser, self.scheduler, noise, fold(history), actions, level, steps)
-        if self.config.settled_share:
-            # Their own noise says which dreams, so that a state saved and restored goes on as it went on.
-            settles = noise[:, 0, 0, 0] < torch.special.ndtri(noise.new_tensor(self.config.settled_share))
-            if settles.any():
-                dreamed[settles] = self.autoencoder.settle(dreamed[settles])
-        return dreamed
+        return sample(self.denoiser, self.scheduler, noise, fold(history), actions, level, steps)
 
 
 def _check_shape(name: str, tensor: Any, expected: tuple[Any, ...]) -> None:

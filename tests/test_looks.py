@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.engine import DreamEngine
 from neural_pacman.frames import prepare, psnr, to_images, to_tensor
 from neural_pacman.world import WorldModel
 from training.looks import find_pictures
@@ -218,7 +219,7 @@ def test_what_fades_little_by_little_does_not_when_it_settles(pixels: Pixels) ->
     for _ in range(10):
         fading[0, :3, 4, 4] -= 0.1 * (pink + 1)
         held[0, :3, 4, 4] -= 0.1 * (pink + 1)
-        held = pixels.settle(held)
+        held = pixels.settle(held, *pixels.decode_both(held))
     assert colour_at(fading, 4, 4) == [0, 0, 0] and colour_at(held, 4, 4) == list(PINK)
 
 
@@ -226,29 +227,39 @@ def test_where_nothing_is_in_doubt_nothing_moves(pixels: Pixels) -> None:
     latents = torch.full((2, 32, 16, 16), -1.0)
     latents[0, :3, 4, 4] = 0.8 * to_tensor(np.array([[PINK]], np.uint8)).flatten()
     latents[:, 3:] = torch.randn(2, 29, 16, 16, generator=torch.Generator().manual_seed(0))  # no frame shows it
-    settled = pixels.settle(latents)
+    settled = pixels.settle(latents, *pixels.decode_both(latents))
     assert colour_at(settled, 4, 4) == list(PINK)
     moved = (settled - latents).abs().amax(1) > 1e-5
     assert moved.nonzero().tolist() == [[0, 4, 4]]
-    plain = FrameAutoencoder.create("tiny", np.zeros((512, 512, 3), np.uint8))
-    assert plain.settle(latents) is latents
+    assert pixels.decides and not FrameAutoencoder.create("tiny", np.zeros((512, 512, 3), np.uint8)).decides
 
 
-def test_each_dreams_own_noise_says_when_it_settles() -> None:
+def test_each_dreams_own_noise_says_when_it_settles_on_what_it_shows() -> None:
     torch.manual_seed(0)
     background = np.full((512, 512, 3), 100, np.uint8)
     other = np.where(np.arange(512)[:, None, None] % 2, 160, background).astype(np.uint8)
-    history, actions = torch.randn(1, 32, 32, 16, 16) / 4, torch.zeros(1, 32, dtype=torch.int64)
-    histories, led = history.expand(40, -1, -1, -1, -1), actions.expand(40, -1)
-    noise = torch.randn(40, 32, 16, 16)
     world = WorldModel.create("tiny", background, other=other)
-    plain = world.dream(histories, led, noise)
-    moved: dict[float, Tensor] = {}
+    histories, led = torch.randn(1, 32, 32, 16, 16).expand(8, -1, -1, -1, -1) / 4, torch.zeros(8, 31, dtype=torch.int64)
+    settled: dict[float, list[bool]] = {}
     for share in (0.0, 0.4, 1.0):
         object.__setattr__(world.config, "settled_share", share)
-        moved[share] = (world.dream(histories, led, noise) - plain).flatten(1).abs().amax(1) > 1e-6
-    assert not moved[0.0].any() and moved[1.0].all() and 0.2 < moved[0.4].float().mean() < 0.6
+        engine, moved = DreamEngine(world, 8), []
+        engine.reset(histories, led, [torch.Generator().manual_seed(i) for i in range(8)])
+        for _ in range(5):
+            before, picture, state = engine.latent, engine.decode(), engine.get_state()
+            engine.step([0] * 8)
+            newest = torch.stack([engine.history(dream)[-2] for dream in range(8)])
+            moved += ((newest - before).flatten(1).abs().amax(1) > 1e-6).tolist()
+            after = engine.latent
+            engine.set_state(state)  # a state is of before it settled, and shows what was shown
+            assert torch.equal(engine.latent, before) and np.array_equal(engine.decode(), picture)
+            engine.step([0] * 8)
+            assert torch.equal(engine.latent, after)
+        settled[share] = moved
+    assert not any(settled[0.0]) and all(settled[1.0]) and 0.2 < np.mean(settled[0.4]) < 0.6
+    alone = DreamEngine(world, 1)  # as among others
     object.__setattr__(world.config, "settled_share", 0.4)
-    for i in range(5):  # alone as among others
-        alone = world.dream(history, actions, noise[i : i + 1])
-        assert bool(((alone - plain[i]).abs().max() > 1e-6) == moved[0.4][i])
+    alone.reset(histories[:1], led[:1], [torch.Generator().manual_seed(3)])
+    before = alone.latent
+    alone.step([0])
+    assert bool(((alone.history()[-2] - before[0]).abs().max() > 1e-6) == settled[0.4][3])

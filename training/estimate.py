@@ -21,7 +21,7 @@ from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY, read_episodes
 from neural_pacman.frames import FRAME_SIZE
 from neural_pacman.outcome import OUTCOMES, OutcomeModel
-from training.autoencoder import AutoencoderLoss
+from training.autoencoder import SCREENS, AutoencoderLoss
 from training.cache import FRAME_BYTES, KEY, LATENTS, encode
 from training.checkpoint import EXPORT, read_state
 from training.denoiser import DenoiserLoss
@@ -54,9 +54,10 @@ def measure_data(plan: Plan, rows: int | None) -> dict[str, float]:
     _, encoding = _timed_frames(lambda: encode(coder, frames[:1], plan.cache.precision))
     if encoding < PATIENCE:
         _, encoding = _timed_frames(lambda: encode(coder, frames, plan.cache.precision))
-    in_memory = min(plan.autoencoder.frames_in_memory, rows or plan.autoencoder.frames_in_memory)
+    # Finding the looks in a screen takes about as long as reading a frame does.
+    frames_read = sum(min(n, rows or n) for n in (plan.autoencoder.frames_in_memory, SCREENS))
     return {
-        "reading": reading * in_memory if _left(plan, "autoencoder") else 0.0,
+        "reading": reading * frames_read if _left(plan, "autoencoder") else 0.0,
         "cache": (reading + encoding) * (_frames_left(plan, rows) or 0),
     }
 

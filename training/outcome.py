@@ -190,6 +190,8 @@ def main(config: OutcomeTraining) -> None:
         tqdm.write(f"{config.run.name}: no dataset says {', '.join(unknown)}.")
     torch.manual_seed(config.loop.seed)
     points = point_classes(cache)
+    if config.loop.init:  # trained further, it may know gains that are rare here
+        points = sorted({*points, *OutcomeModel.load_config(config.loop.init)["points"]})
     model = OutcomeModel(points=points, **OUTCOMES[config.size])
     denoiser, frames = None, model.num_frames
     if config.denoiser:
