@@ -37,6 +37,10 @@ MAX_OFF = 60 / 127.5
 """How far, in one colour, it may be from the line between them: what is farther is something else, such as a ghost."""
 
 
+MOST_LIVE = 0.5
+"""Share of the places above which it does not pay to pass over the others."""
+
+
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """Shape of a frame autoencoder.
@@ -105,6 +109,29 @@ AUTOENCODERS = {
 """Sizes by name. `full` has 323,356,460 parameters (`mit-han-lab/dc-ae-f32c32-in-1.0-diffusers`)."""
 
 
+class SparseConv2d(nn.Conv2d):
+    """A 3 x 3 convolution that passes over places where its input is zero, as most of a frame's difference is.
+
+    It does so where nothing is to be learned, on a CPU and in float32: three times as fast for frames of the game.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        places = input.movedim(1, -1)
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(input.device.type) or input.device.type != "cpu":
+            return super().forward(input)
+        live = places.ne(0).any(-1)
+        if live.float().mean() > MOST_LIVE:
+            return super().forward(input)
+        n, rows, columns = live.nonzero().unbind(1)
+        shares = (places[n, rows, columns] @ self.weight.permute(1, 2, 3, 0).flatten(1)).unflatten(1, (3, 3, -1))
+        output = input.new_zeros(len(input), input.shape[2] + 2, input.shape[3] + 2, self.out_channels)
+        for down in range(3):
+            for right in range(3):
+                output[n, rows + 2 - down, columns + 2 - right] += shares[:, down, right]
+        bias = 0.0 if self.bias is None else self.bias
+        return (output[:, 1:-1, 1:-1] + bias).movedim(-1, 1)
+
+
 class FrameAutoencoder(nn.Module):
     """Frames `[N, 3, 512, 512]` in [-1, 1] to scaled latents `[N, 32, 16, 16]` and back.
 
@@ -142,6 +169,8 @@ class FrameAutoencoder(nn.Module):
         if background is None and any(picture is not None for picture in (other, signs, sprites)):
             raise ValueError("Given looks of what is drawn (another look, signs or sprites), but no background.")
         self.dc = dc
+        if background is not None and isinstance(dc.encoder.conv_in, nn.Conv2d):
+            dc.encoder.conv_in.__class__ = SparseConv2d  # the same weights, by the same names
         self.pixel_unshuffle = pixel_unshuffle
         self.pictures = (background, other, signs, sprites)
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)

@@ -68,23 +68,25 @@ class Signs(nn.Module):
         side = screens.shape[1]
         if len(screens) % side:
             raise ValueError(f"The signs have shape {list(screens.shape)}; expected whole screens of {side} rows.")
-        looks = to_tensor(screens.reshape(-1, side, side, 3))
+        looks = screens.reshape(-1, side, side, 3)
         resize = _resizing(side)
         self.places: list[tuple[slice, slice]] = []
         rest = torch.ones(side, side)
-        for rows, columns in spots((looks != looks[:1]).any(1).any(0).numpy()):
+        for rows, columns in spots((looks != looks[0]).any((0, 3))):
+            box = tuple(slice(line.min(), line.max() + 1) for line in (rows, columns))
             mask = torch.zeros(side, side)
             mask[rows, columns] = 1
             rest -= mask
-            row, column = (_reached(line.min(), line.max() + 1, side, 1) for line in (rows, columns))
-            self.register_buffer(f"cover{len(self.places)}", resize[row] @ mask @ resize[column].T, persistent=False)
-            shown = resize[row] @ (looks * mask) @ resize[column].T
+            row, column = (_reached(line.start, line.stop, side, 1) for line in box)
+            down, across = resize[row, box[0]], resize[column, box[1]].T
+            self.register_buffer(f"cover{len(self.places)}", down @ mask[box] @ across, persistent=False)
+            shown = down @ (to_tensor(looks[:, *box]) * mask[box]) @ across
             self.register_buffer(f"shown{len(self.places)}", shown, persistent=False)
             self.places.append((row, column))
         if not self.places:
             raise ValueError("The signs look the same on all screens; expected two looks at least.")
         self.register_buffer("area", resize @ rest @ resize.T < 1 - TOUCHED, persistent=False)
-        self.register_buffer("around", resize @ (looks[0] * rest) @ resize.T, persistent=False)
+        self.register_buffer("around", resize @ (to_tensor(looks[0]) * rest) @ resize.T, persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """The frames `[N, 3, 512, 512]` in [-1, 1], written to, with every sign in the look that it is nearest to."""
@@ -181,10 +183,10 @@ class Sprites(nn.Module):
         apart = (screen - beneath).square().sum(0, True)
         tiles = _tiles(torch.cat([screen, screen.square().sum(0, True), apart]))
         free = torch.ones_like(moving)
-        tried = torch.zeros_like(tiles[0, :, :, 0, 0], dtype=torch.bool)
+        most = _sums(moving)[0]
+        tried = torch.zeros_like(most, dtype=torch.bool)
         places: list[Place] = []
         for _ in range(MOST_TRIES):
-            most = _sums(moving * free)[0].masked_fill(tried, 0)
             row, column = divmod(int(most.argmax()), most.shape[1])
             if most[row, column] < LEAST_MOVING:
                 break
@@ -196,19 +198,25 @@ class Sprites(nn.Module):
             value = tiles[:, *here][:, rows, columns].flatten(2) * weight
             # What the cells that a sprite covers are without it, and how far they are from it, summed.
             visible, squares, contrast, _ = (weight @ self.weights).split(count, dim=1)
-            difference, _, _, around = (value[4] @ self.weights).split(count, dim=1)
+            difference, _, _, beside = (value[4] @ self.weights).split(count, dim=1)
             product = value[:3].movedim(0, 1).flatten(1) @ self.coloured
             error = value[3] @ self.weights[:, :count] - 2 * product + squares
             fits = (visible > LEAST_VISIBLE * self.weights[:, :count].sum(0)) & (error < difference)
-            fits &= error + around < MISFIT * contrast
+            fits &= error + beside < MISFIT * contrast
             best = int(torch.where(fits, difference - DOUBT * error, -torch.inf).argmax())
             tile, sprite = divmod(best, count)
             if not fits[tile, sprite]:
                 tried[here] |= searched
+                most[here][searched] = 0
                 continue
             row, column = top + int(rows[tile]), left + int(columns[tile])
             places.append(Place(sprite, row * STEP, column * STEP))
             free[0, row : row + CELLS, column : column + CELLS] *= 1 - self.near[sprite]
+            top, left = max(0, row - CELLS), max(0, column - CELLS)  # of the tiles that hold any of this one
+            around = np.s_[:, top : row + 2 * CELLS, left : column + 2 * CELLS]
+            sums = _sums(moving[around] * free[around])[0]
+            near = np.s_[top : top + sums.shape[0], left : left + sums.shape[1]]
+            most[near] = sums.masked_fill(tried[near], 0)
         return places
 
     def _draw(self, frame: Tensor, places: list[Place]) -> None:

@@ -70,7 +70,7 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.nda
     signs = [
         (rows, columns, Counter[bytes]())
         for rows, columns in spots((few != maze).any((0, 3)))
-        if _looks(Counter(screen[rows, columns].tobytes() for screen in few))
+        if (other == maze)[rows, columns].all() and _looks(Counter(screen[rows, columns].tobytes() for screen in few))
     ]
     still = np.zeros(maze.shape[:2], bool)
     for rows, columns, _ in signs:
