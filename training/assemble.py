@@ -53,7 +53,7 @@ class Assembly:
     """How far the noise levels of these passes lean towards high noise."""
     history_noise: float = 0.05
     """Noise level that the denoiser is told the dreamed history has."""
-    settled_share: float = 0.4
+    settled_share: float = 1.0
     """Share of the steps after which a dream settles on the looks that it shows."""
     precision: Literal["fp16", "fp32"] = "fp16"
     """How the weights are stored."""

@@ -81,7 +81,7 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.nda
             continue
         for rows, columns, pictures in signs:
             pictures[screen[rows, columns].tobytes()] += 1
-        moving = (screen != maze).any(-1) & (screen != other).any(-1) & ~still
+        moving = _differ(screen, maze) & _differ(screen, other) & ~still
         for rows, columns in _blocks(moving):
             row, column = int(rows.min()), int(columns.min())
             height, width = int(rows.max()) + 1 - row, int(columns.max()) + 1 - column
@@ -110,6 +110,12 @@ def _stacked(signs: Sequence[Sign], maze: np.ndarray) -> np.ndarray | None:
         for i, screen in enumerate(screens):
             screen[rows, columns] = looks[min(i, len(looks) - 1)]
     return np.concatenate([_square(screen) for screen in screens])
+
+
+def _differ(one: np.ndarray, another: np.ndarray) -> np.ndarray:
+    """Where two screens differ, bool `[H, W]`; quicker than `any`."""
+    red, green, blue = (one != another).transpose(2, 0, 1)
+    return np.asarray(red | green | blue)
 
 
 def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
