@@ -169,7 +169,7 @@ class DreamEngine:
             for row, generator in zip(rows, generators, strict=True):
                 self._generators[row] = generator
             if self._pictures is not None:  # the others' pictures are as good as they were
-                new = self.world.autoencoder.decode_both(latents[:, -1])
+                new = self.world.decode_both(latents[:, -1])
                 kept = self._pictures[0].clone(), self._pictures[1].clone()
                 for pictures, some in zip(kept, new, strict=True):
                     pictures[rows] = some
@@ -225,7 +225,7 @@ class DreamEngine:
     def _decoded(self) -> tuple[Tensor, Tensor]:
         """The newest frames as the network draws them and as they are shown, float `[B, 3, 512, 512]`."""
         if self._pictures is None:
-            self._pictures = self.world.autoencoder.decode_both(self.latent)
+            self._pictures = self.world.decode_both(self.latent)
         return self._pictures
 
     @property

@@ -248,8 +248,15 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `[..., 32, 16, 16]` as frames float32 `[..., 3, 512, 512]` in [-1, 1]."""
+        return self.decode_both(latents)[1]
+
+    @torch.no_grad()
+    def decode_both(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames as the network draws them, and as `decode` shows them: a dream settles on the difference."""
         _check_shape("latents", latents, (..., *LATENT))
-        return self.autoencoder.decode(latents.reshape(-1, *LATENT)).reshape(*latents.shape[:-3], *FRAME)
+        drawn, shown = self.autoencoder.decode_both(latents.reshape(-1, *LATENT))
+        shape = (*latents.shape[:-3], *FRAME)
+        return drawn.reshape(shape), shown.reshape(shape)
 
     @torch.no_grad()
     def settles(self, noise: Tensor) -> Tensor:

@@ -65,9 +65,10 @@ class ScriptedWorld(WorldModel):
         time.sleep(self.seconds)
         return latent
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode_both(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         colors = COLORS[latents[ACTION_AT].int().numpy()]
-        return to_tensor(np.broadcast_to(colors[..., None, None, :], (*colors.shape[:-1], 512, 512, 3)))
+        frames = to_tensor(np.broadcast_to(colors[..., None, None, :], (*colors.shape[:-1], 512, 512, 3)))
+        return frames, frames
 
     def judge(self, history: Tensor, actions: Tensor, next_latent: Tensor) -> Outcome:
         steps = next_latent[STEP_AT]
