@@ -40,7 +40,8 @@ def other_look(frames: np.ndarray, background: np.ndarray, count: int = 301) -> 
     differs = np.empty(spread.shape[:3], bool)
     for row in range(len(background)):
         seen = spread[:, row].astype(np.int16)
-        differs[:, row] = np.abs(seen - background[row]).max(axis=-1) >= LEAST_DIFFERENCE
+        red, green, blue = np.moveaxis(np.abs(seen - background[row]), -1, 0)  # quicker than a maximum
+        differs[:, row] = np.maximum(np.maximum(red, green), blue) >= LEAST_DIFFERENCE
         for column in np.flatnonzero(differs[:, row].mean(axis=0) >= LEAST_SHARE):
             colours = seen[differs[:, row, column], column]
             middle = np.median(colours, axis=0)

@@ -65,11 +65,12 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.nda
     """
     some = [screens[i] for i in np.linspace(0, len(screens) - 1, min(SOME, len(screens))).astype(int)]
     few = np.stack([screen for screen in some if screen.shape == some[0].shape])
+    screens = some if len(some) == len(screens) else screens
     maze = median_frame(few)
     other = other_look(few, maze)
     signs = [
         (rows, columns, Counter[bytes]())
-        for rows, columns in spots((few != maze).any((0, 3)))
+        for rows, columns in spots(np.logical_or.reduce([_differ(screen, maze) for screen in few]))
         if (other == maze)[rows, columns].all() and _looks(Counter(screen[rows, columns].tobytes() for screen in few))
     ]
     still = np.zeros(maze.shape[:2], bool)
