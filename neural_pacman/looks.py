@@ -86,17 +86,18 @@ class Signs(nn.Module):
         if not self.places:
             raise ValueError("The signs look the same on all screens; expected two looks at least.")
         self.register_buffer("area", resize @ rest @ resize.T < 1 - TOUCHED, persistent=False)
+        self.box = tuple(slice(int(line.min()), int(line.max()) + 1) for line in self.area.nonzero().unbind(1))
         self.register_buffer("around", resize @ (to_tensor(looks[0]) * rest) @ resize.T, persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """The frames `[N, 3, 512, 512]` in [-1, 1], written to, with every sign in the look that it is nearest to."""
-        box = tuple(slice(int(line.min()), int(line.max()) + 1) for line in self.area.nonzero().unbind(1))
         shown = self.around.expand(len(frames), -1, -1, -1).clone()
         for i, (rows, columns) in enumerate(self.places):
             looks = self.get_buffer(f"shown{i}")
             seen = frames[:, None, :, rows, columns] - self.around[:, rows, columns]
             apart = (self.get_buffer(f"cover{i}") * (seen - looks).square()).sum((2, 3, 4))
             shown[:, :, rows, columns] += looks[apart.argmin(1)]
+        box = self.box
         frames[:, :, *box] = torch.where(self.area[box], shown[:, :, *box], frames[:, :, *box])
         return frames
 
@@ -183,7 +184,7 @@ class Sprites(nn.Module):
         apart = (screen - beneath).square().sum(0, True)
         tiles = _tiles(torch.cat([screen, screen.square().sum(0, True), apart]))
         free = torch.ones_like(moving)
-        most = _sums(moving)[0]
+        most, least = _sums(moving)[0], LEAST_VISIBLE * self.weights[:, :count].sum(0)
         tried = torch.zeros_like(most, dtype=torch.bool)
         places: list[Place] = []
         for _ in range(MOST_TRIES):
@@ -201,7 +202,7 @@ class Sprites(nn.Module):
             difference, _, _, beside = (value[4] @ self.weights).split(count, dim=1)
             product = value[:3].movedim(0, 1).flatten(1) @ self.coloured
             error = value[3] @ self.weights[:, :count] - 2 * product + squares
-            fits = (visible > LEAST_VISIBLE * self.weights[:, :count].sum(0)) & (error < difference)
+            fits = (visible > least) & (error < difference)
             fits &= error + beside < MISFIT * contrast
             best = int(torch.where(fits, difference - DOUBT * error, -torch.inf).argmax())
             tile, sprite = divmod(best, count)

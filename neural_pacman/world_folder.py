@@ -53,7 +53,7 @@ class WorldConfig:
         pixel_unshuffle: side of the pixel blocks folded into channels in front of the autoencoder (1: none).
         num_inference_steps: passes of the denoiser for a frame unless the caller asks for another number.
         history_noise: level of noise in [0, 1] that the denoiser is told the dreamed history has.
-        settled_share: share of the steps, drawn by each dream's own noise, after which its latents settle
+        settled_share: share of the steps, drawn by each dream's own noise, before which its latents settle
             (`FrameAutoencoder.settle`).
         frames_per_second: dreamed frames a second of play.
         action_order: names of the actions 0 to 4.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.autoencoder import MOST_LIVE, FrameAutoencoder, SparseConv2d
 from neural_pacman.engine import DreamEngine
 from neural_pacman.frames import prepare, psnr, to_images, to_tensor
 from neural_pacman.world import WorldModel
@@ -232,6 +232,17 @@ def test_where_nothing_is_in_doubt_nothing_moves(pixels: Pixels) -> None:
     moved = (settled - latents).abs().amax(1) > 1e-5
     assert moved.nonzero().tolist() == [[0, 4, 4]]
     assert pixels.decides and not FrameAutoencoder.create("tiny", np.zeros((512, 512, 3), np.uint8)).decides
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, MOST_LIVE + 0.2])
+def test_a_convolution_that_passes_over_empty_places_makes_the_same(share: float) -> None:
+    torch.manual_seed(0)
+    conv = FrameAutoencoder.create("tiny", np.zeros((512, 512, 3), np.uint8)).dc.encoder.conv_in
+    assert isinstance(conv, SparseConv2d)
+    given = torch.randn(2, 768, 32, 32) * (torch.rand(2, 1, 32, 32) < share)
+    given[:, :, 0, 0] = given[:, :, -1, -1] = 1  # at the edges too
+    with torch.no_grad():
+        torch.testing.assert_close(conv(given), torch.nn.Conv2d.forward(conv, given), rtol=1e-4, atol=1e-4)
 
 
 def test_each_dreams_own_noise_says_when_it_settles_on_what_it_shows() -> None:

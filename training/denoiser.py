@@ -6,8 +6,9 @@ steps, of which the later ones see what the network made of the earlier ones. At
 next latent under heavy noise: it stays close to the recording while it carries the network's own mistakes, and as every
 pass is learned from as well, these cost nothing to make. But the truth in it holds back what grows in a dream over many
 steps, such as a ghost that goes from pink to blue. So later in a run chains dream as the world will, from noise alone
-(Huang et al. 2025, Self Forcing), and learn as long as the dream can be compared with the recording: once a ghost has
-gone another way, the recording would teach what has no cause in the dream, a lost life with nobody near for one.
+(Huang et al. 2025, Self Forcing), as long as the dream can be compared with the recording: once a ghost has gone
+another way, the recording would teach what has no cause in the dream, a lost life with nobody near for one, and the
+chain begins anew from the recording.
 """
 
 from __future__ import annotations
