@@ -240,6 +240,9 @@ from neural_pacman.renderer import Renderer
 
 frame = np.full((512, 512, 3), (20, 40, 220), np.uint8)
 with Renderer("a test in a real display", size=(744, 512)) as window:
+    window.draw(View((frame,)))
+    window.take_keys()  # SDL shows a window twice as it opens: keys for the first go to nobody
+    print("ready", flush=True)
     start = time.monotonic()
     while time.monotonic() - start < 60:
         window.draw(View((frame,)))
@@ -269,6 +272,7 @@ def watched() -> Iterator[tuple[str, Callable[[], str]]]:
             assert process.stdout
             try:
                 heard = process.stdout
+                assert heard.readline() == "ready\n"
                 until(lambda: focused_title(display) == "a test in a real display" or process.poll() is not None)
                 yield display, lambda: heard.readline().strip()
             finally:
