@@ -86,7 +86,7 @@ def stages(dataset: Path, root: Path, base: Path | None = None) -> Stages:
     base = base or root
     data = (str(dataset),)
     return Stages(
-        AutoencoderTraining(data, root / "autoencoder", "tiny", frames_in_memory=24, crop=64, loop=loop()),
+        AutoencoderTraining(data, root / "autoencoder", "tiny", frames_in_memory=24, screens=24, crop=64, loop=loop()),
         CacheBuilding(data, base / "autoencoder" / EXPORT, root / "cache", precision="fp32", device="cpu"),
         DenoiserTraining(base / "cache", root / "denoiser", "tiny", chain=3, loop=loop()),
         OutcomeTraining(base / "cache", root / "outcome", "tiny", loop=loop()),

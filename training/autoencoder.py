@@ -43,6 +43,8 @@ class AutoencoderTraining:
     """Episode numbers that must not be read: a world's seeds come from them."""
     frames_in_memory: int = 6000
     """Frames drawn evenly from the datasets and kept decoded (0.8 MB each)."""
+    screens: int = 3000
+    """Screens, spread evenly over the datasets, in which the looks of what is drawn are found."""
     crop: int = 256
     """Side of the training crops, px; a multiple of 32, 512 for whole frames."""
     active_weight: float = 8.0
@@ -56,10 +58,6 @@ class AutoencoderTraining:
     train: Literal["all", "decoder"] = "all"
     """all, or the decoder alone: the latents, their caches and the denoisers made for them then stay valid."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8000, batch_size=32, learning_rate=1.5e-3))
-
-
-SCREENS = 3000
-"""Screens in which the looks of what is drawn are found."""
 
 
 def episodes_of(datasets: tuple[str, ...], held_out: tuple[int, ...]) -> Iterator[Episode]:
@@ -193,7 +191,7 @@ def main(config: AutoencoderTraining) -> None:
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
     pictures = read_pictures(kept) if kept else (None,) * len(PICTURES)
     if pictures[0] is not None or (not kept and AUTOENCODERS[config.size].pixel_unshuffle > 1):
-        pictures = find_pictures(frames, Screens(config.dataset, config.held_out, SCREENS), pictures)
+        pictures = find_pictures(frames, Screens(config.dataset, config.held_out, config.screens), pictures)
     background = pictures[0]
     model = FrameAutoencoder.create(config.size, *pictures)
     if kept:

@@ -21,7 +21,7 @@ from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY, read_episodes
 from neural_pacman.frames import FRAME_SIZE
 from neural_pacman.outcome import OUTCOMES, OutcomeModel
-from training.autoencoder import SCREENS, AutoencoderLoss
+from training.autoencoder import AutoencoderLoss
 from training.cache import FRAME_BYTES, KEY, LATENTS, encode
 from training.checkpoint import EXPORT, read_state
 from training.denoiser import DenoiserLoss
@@ -55,7 +55,7 @@ def measure_data(plan: Plan, rows: int | None) -> dict[str, float]:
     if encoding < PATIENCE:
         _, encoding = _timed_frames(lambda: encode(coder, frames, plan.cache.precision))
     # Finding the looks in a screen takes about as long as reading a frame does.
-    frames_read = sum(min(n, rows or n) for n in (plan.autoencoder.frames_in_memory, SCREENS))
+    frames_read = sum(min(n, rows or n) for n in (plan.autoencoder.frames_in_memory, plan.autoencoder.screens))
     return {
         "reading": reading * frames_read if _left(plan, "autoencoder") else 0.0,
         "cache": (reading + encoding) * (_frames_left(plan, rows) or 0),

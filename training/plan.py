@@ -80,7 +80,13 @@ def make_plan(config: WorldTraining) -> Plan:
     trained, cache = run / "autoencoder", run / "cache"
     plan = Plan(
         run,
-        AutoencoderTraining(config.dataset, trained, config.size, frames_in_memory=config.frames_in_memory),
+        AutoencoderTraining(
+            config.dataset,
+            trained,
+            config.size,
+            frames_in_memory=config.frames_in_memory,
+            screens=min(AutoencoderTraining.screens, config.frames_in_memory),
+        ),
         CacheBuilding(config.dataset, trained / EXPORT, cache, precision=config.precision, device=config.device),
         DenoiserTraining(cache, run / "denoiser", config.size),
         OutcomeTraining(cache, run / "outcome", config.size, denoiser=run / "denoiser" / EXPORT),
