@@ -35,6 +35,9 @@ LEAST_TIMES = 6
 """Times that a sprite is seen."""
 MARGIN = 2
 """Empty pixels before a sprite in its tile."""
+LEAST_EXPECTED, MOST_TOGETHER = 3.0, 0.1
+"""Screens that would show two sprites together by chance, for them to be looks of one thing, and the share of these
+that may do so."""
 
 Picture = tuple[int, int, bytes]
 """Height, width and pixels of a sprite."""
@@ -77,11 +80,13 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.nda
     for rows, columns, _ in signs:
         still[rows, columns] = True
     sprites: defaultdict[Picture, Counter[tuple[int, int]]] = defaultdict(Counter)
+    shown: list[list[Picture]] = []
     for screen in screens:
         if screen.shape != maze.shape:
             continue
         for rows, columns, pictures in signs:
             pictures[screen[rows, columns].tobytes()] += 1
+        shown.append([])
         moving = _differ(screen, maze) & _differ(screen, other) & ~still
         for rows, columns in _blocks(moving):
             row, column = int(rows.min()), int(columns.min())
@@ -89,9 +94,10 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.nda
             if len(rows) >= LEAST_PIXELS and max(height, width) <= TILE - 2 * MARGIN:
                 picture = np.zeros((height, width, 3), np.uint8)
                 picture[rows - row, columns - column] = screen[rows, columns]
-                sprites[height, width, picture.tobytes()][row, column] += 1
+                shown[-1].append((height, width, picture.tobytes()))
+                sprites[shown[-1][-1]][row, column] += 1
     found = [(rows, columns, _looks(pictures)) for rows, columns, pictures in signs]
-    return _stacked([sign for sign in found if sign[2]], maze), _sheet(sprites, maze.shape)
+    return _stacked([sign for sign in found if sign[2]], maze), _sheet(sprites, shown, maze.shape)
 
 
 def _looks(pictures: Counter[bytes]) -> list[np.ndarray]:
@@ -130,18 +136,66 @@ def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def _sheet(found: Mapping[Picture, Counter[tuple[int, int]]], shape: tuple[int, ...]) -> np.ndarray | None:
-    """As many sprites as there are tiles, the frequent ones first, each shifted so that its places are cells."""
+def _sheet(
+    found: Mapping[Picture, Counter[tuple[int, int]]], shown: Sequence[Sequence[Picture]], shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """The frequent sprites, each shifted in its tile so that its places are cells, those of one thing side by side."""
     sheet = _square(np.zeros(shape, np.uint8))
     across = len(sheet) // TILE
-    sprites = [(picture, places) for picture, places in found.items() if places.total() >= LEAST_TIMES]
-    sprites.sort(key=lambda sprite: -sprite[1].total())
-    for i, ((height, width, pixels), places) in enumerate(sprites[: across**2]):
+    tiles = {}
+    often = [(picture, places) for picture, places in found.items() if places.total() >= LEAST_TIMES]
+    for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: across**2 // 2]:
+        height, width, pixels = picture
         starts = np.array([*places]) + _margins(shape)
-        row, column = (MARGIN + np.bincount(start % STEP).argmax() for start in starts.T)
-        top, left = i // across * TILE + row, i % across * TILE + column
-        sheet[top : top + height, left : left + width] = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
-    return sheet if sprites else None
+        row, column = (MARGIN + int(np.bincount(start % STEP).argmax()) for start in starts.T)
+        tile = np.zeros((TILE, TILE, 3), np.uint8)
+        tile[row : row + height, column : column + width] = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+        tiles[picture] = tile
+    i = 0
+    for thing in _things(tiles, shown):
+        for look in thing:
+            row, column = i // across * TILE, i % across * TILE
+            sheet[row : row + TILE, column : column + TILE] = tiles[look]
+            i += 1
+        i += 1
+    return sheet if tiles else None
+
+
+def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Picture]]) -> list[list[Picture]]:
+    """The sprites, looks of one thing together: no screen shows two of them, though by chance many would.
+
+    What is most alike is put together first, as long as what screens show allows it.
+    """
+    index = {picture: i for i, picture in enumerate(tiles)}
+    times = np.zeros((len(shown), len(tiles)))
+    for screen, pictures in zip(times, shown, strict=True):
+        np.add.at(screen, [index[picture] for picture in pictures if picture in index], 1)
+    # How many screens show one and another; one twice.
+    there = (times > 0).astype(float)
+    together = there.T @ there
+    np.fill_diagonal(together, (times > 1).sum(0))
+    count, screens = there.sum(0), max(1, len(shown))
+    pixels = np.stack([tile.ravel() for tile in tiles.values()]).astype(np.float32) if tiles else np.zeros((0, 1))
+    apart = np.square(pixels).sum(1)[:, None] + np.square(pixels).sum(1) - 2 * pixels @ pixels.T
+    once = together.diagonal() <= MOST_TOGETHER * count**2 / screens
+    things = [[i] for i in range(len(tiles))]
+    thing = list(range(len(tiles)))
+    pairs = [divmod(int(pair), len(tiles)) for pair in apart.argsort(axis=None)]
+    pairs = [(i, j) for i, j in pairs if i < j and once[i] and once[j]]
+    grown = True
+    while grown:
+        grown = False
+        for i, j in pairs:
+            one, other = things[thing[i]], things[thing[j]]
+            expected = count[one].sum() * count[other].sum() / screens
+            seen = together[np.ix_(one, other)].sum()
+            if one is not other and expected >= LEAST_EXPECTED and seen <= MOST_TOGETHER * expected:
+                one += other
+                for look in [*other]:
+                    thing[look] = thing[i]
+                grown = True
+    names = list(tiles)
+    return [[names[look] for look in sorted(things[k])] for k in dict.fromkeys(thing)]
 
 
 def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
