@@ -43,7 +43,7 @@ class Rows:
 
 
 class Tape:
-    """One dream from where it began to where the tape stands: 40 kB a step.
+    """One dream from where it began to where the tape stands: 72 kB a step.
 
     Attributes:
         start: the dream as it began.
@@ -59,6 +59,7 @@ class Tape:
         self.ends: list[bool] = []
         self._lives_lost: list[bool] = []
         self._latents = Rows()
+        self._settled = Rows()
         self._generators = Rows()
 
     def __len__(self) -> int:
@@ -72,12 +73,15 @@ class Tape:
         self.ends.append(end)
         self._lives_lost.append(bool(state.progress["life_lost"][0]))
         self._latents.append(state.engine.latents[-1][0].cpu().numpy())
+        self._settled.append(state.engine.latents[-2][0].cpu().numpy())
         self._generators.append(state.engine.generators[0].numpy())
 
     def pop(self) -> None:
         """Go back by a step. IndexError where the dream began."""
-        for each in (self.actions, self.rewards, self.ends, self._lives_lost, self._latents, self._generators):
-            each.pop()
+        for kept in (self.actions, self.rewards, self.ends, self._lives_lost):
+            kept.pop()
+        for rows in (self._latents, self._settled, self._generators):
+            rows.pop()
 
     @property
     def points(self) -> float:
@@ -90,6 +94,10 @@ class Tape:
             return self.start.engine.latents[step - 1]
         return torch.from_numpy(self._latents[step - 1])[None]
 
+    def _before(self, step: int) -> Tensor:
+        """The same as the steps after it see it: a dream may have settled before it went on."""
+        return self.latent(step) if step < 0 else torch.from_numpy(self._settled[step])[None]
+
     def state(self) -> DreamState:
         """The dream as it is where the tape stands."""
         steps = len(self)
@@ -99,7 +107,10 @@ class Tape:
         engine = replace(
             self.start.engine,
             # Copies, since what lies on the tape is overwritten when another branch is dreamed.
-            latents=tuple(self.latent(step).clone() for step in range(steps - HISTORY + 1, steps + 1)),
+            latents=(
+                *(self._before(step).clone() for step in range(steps - HISTORY + 1, steps)),
+                self.latent(steps).clone(),
+            ),
             actions=torch.cat([self.start.engine.actions, led], dim=1)[:, -HISTORY + 1 :],
             generators=(torch.from_numpy(self._generators[steps - 1].copy()),),
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neural_pacman.actions import Action
+from neural_pacman.engine import shared_world
 from neural_pacman.env import NeuralPacmanEnv
 from neural_pacman.game import Game
 from neural_pacman.session import Begin, DreamOn, Event, Rewind, Step
@@ -55,6 +56,21 @@ def test_rewinding_goes_back_to_the_same_dream_and_the_same_actions_lead_on_alik
     game.rewind()
     game.step(Action((actions[44] + 1) % 5))
     assert game.checksum != checks[45]
+
+
+def test_a_dream_that_settles_is_the_same_after_going_back() -> None:
+    game = Game(NeuralPacmanEnv(render_mode="rgb_array", device="cpu"))
+    game.begin(0)
+    checks = []
+    for action in some_actions(9):
+        game.step(action)
+        checks.append(game.checksum)
+    assert shared_world("pacman", "cpu").config.settled_share > 0
+    for _ in range(6):
+        game.rewind()
+    for step, action in enumerate(some_actions(9)[3:], start=3):
+        game.step(action)
+        assert game.checksum == checks[step], step
 
 
 def test_an_agent_sees_the_branch_that_is_played(game: Game) -> None:
