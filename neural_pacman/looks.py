@@ -3,13 +3,15 @@
 A small autoencoder draws what changes a little blurred, and a dream's ghosts fade, change colour and split. Yet the
 game draws them as one of a few pictures, in whole pixels of its own screen: a figure of the score at a place of its
 own, a sprite wherever it goes. With these at hand, found in the data, every place of a figure is decided, and then
-sprite by sprite: the best fit first, what it covers is explained, until nothing is left that fits. What fits nothing
-stays as it was decoded.
+sprite by sprite: the best fit first, what it covers is explained, until nothing is left that fits. Some sprites are
+looks of one thing, of which a screen shows one at most, and all of them keep to their paths. So where a ghost has come
+to be two, one half on either way of a junction, the better half is shown; and where it has all but faded, or changed
+its colour, it is looked for again in what is left. What fits nothing stays as it was decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +43,12 @@ MISFIT = 0.25
 DOUBT = 3.0
 """How much more than the difference that a sprite explains counts what it gets wrong: of two that lie one over the
 other, the whole one is to be found first."""
+FAINT, FAINT_SEVERAL = 0.2, 0.5
+"""Least strength of a thing that has faded, as a share of its contrast; and of what may be there several times."""
+FAINT_VISIBLE = 0.6
+"""Share of such a sprite that others must leave uncovered."""
+ALIKE = 0.6
+"""Share of what stands out in and around it that it must explain, at its strength."""
 MOST_TRIES = 12
 """Places of a frame at which a sprite is looked for."""
 HALO = 3
@@ -115,7 +123,9 @@ class Sprites(nn.Module):
 
     Args:
         sheet: uint8 `[side, side, 3]`, as large as the game's screen when that is padded to a square, with a sprite in
-            each square tile of 32 pixels that is not all black. Black pixels of a sprite are see-through.
+            each square tile of 32 pixels that is not all black. Black pixels of a sprite are see-through. Sprites side
+            by side, row after row, are looks of one thing; one between two black tiles may be there several times. With
+            `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
@@ -123,6 +133,8 @@ class Sprites(nn.Module):
     """
 
     maze: Tensor
+    paths: Tensor
+    things: Tensor
     cells: Tensor
     still: Tensor
     colours: Tensor
@@ -134,11 +146,14 @@ class Sprites(nn.Module):
 
     def __init__(self, sheet: np.ndarray, maze: Tensor, still: Tensor | None = None) -> None:
         super().__init__()
-        self.side = len(sheet)
+        self.side = sheet.shape[1]
+        sheet, paths = sheet[: self.side], sheet[self.side :]
         rows = self.side // TILE
         tiles = sheet[: rows * TILE, : rows * TILE].reshape(rows, TILE, rows, TILE, 3).swapaxes(1, 2)
         tiles = tiles.reshape(-1, TILE, TILE, 3)
-        tiles = tiles[tiles.any((1, 2, 3))]
+        there = tiles.any((1, 2, 3))
+        thing = np.diff(there, prepend=False).cumsum()[there]
+        tiles = tiles[there]
         if not len(tiles):
             raise ValueError("The sheet of sprites is all black; expected one sprite at least.")
         covers = torch.from_numpy(tiles.any(-1)).float()
@@ -157,6 +172,8 @@ class Sprites(nn.Module):
         still = torch.zeros(FRAME_SIZE, FRAME_SIZE) if still is None else still.float()
         buffers = {
             "maze": maze,
+            "paths": self._paths(paths),
+            "things": torch.from_numpy(np.where(np.bincount(thing)[thing] > 1, thing, 0)),
             "cells": _in_cells(maze, (grid, grid)),
             "still": _in_cells(still[None, None], (grid, grid))[0] > TOUCHED,
             "colours": colours,
@@ -169,70 +186,134 @@ class Sprites(nn.Module):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.contiguous(), persistent=False)
 
+    def _paths(self, screen: np.ndarray) -> Tensor:
+        """Which tiles may hold a sprite, bool `[h - 15, w - 15]`."""
+        tiles = self.side // STEP - CELLS + 1
+        if not screen.size:
+            return torch.ones(tiles, tiles, dtype=torch.bool)
+        return torch.from_numpy(screen[TILE // 2 :: STEP, TILE // 2 :: STEP].any(-1))[:tiles, :tiles]
+
     def forward(self, frames: Tensor) -> Tensor:
         """The frames `[N, 3, 512, 512]` in [-1, 1], written to, with all sprites that are found in them drawn."""
         for frame in frames:
-            self._draw(frame, self.find(frame))
+            self._draw(frame, *self.find(frame))
         return frames
 
-    def find(self, frame: Tensor) -> list[Place]:
-        """The sprites of a frame `[3, 512, 512]`, the uppermost first."""
-        count = len(self.covers)
-        screen = _in_cells(frame[None], self.cells.shape[2:])[0]
-        distance, beneath = _nearest(screen, self.cells)
-        moving = ((distance > STANDS_OUT) & ~self.still).float()
-        apart = (screen - beneath).square().sum(0, True)
-        tiles = _tiles(torch.cat([screen, screen.square().sum(0, True), apart]))
-        free = torch.ones_like(moving)
-        most, least = _sums(moving)[0], LEAST_VISIBLE * self.weights[:, :count].sum(0)
-        tried = torch.zeros_like(most, dtype=torch.bool)
-        places: list[Place] = []
-        for _ in range(MOST_TRIES):
-            row, column = divmod(int(most.argmax()), most.shape[1])
-            if most[row, column] < LEAST_MOVING:
-                break
-            top, left = max(0, row - CELLS // 2), max(0, column - CELLS // 2)
-            here = np.s_[top : row + CELLS // 2 + 1, left : column + CELLS // 2 + 1]
-            searched = most[here] >= NEAR_PEAK * most[row, column]
-            rows, columns = searched.nonzero().unbind(1)
-            weight = _tiles(free)[0][here][rows, columns].flatten(1)
-            value = tiles[:, *here][:, rows, columns].flatten(2) * weight
-            # What the cells that a sprite covers are without it, and how far they are from it, summed.
-            visible, squares, contrast, _ = (weight @ self.weights).split(count, dim=1)
-            difference, _, _, beside = (value[4] @ self.weights).split(count, dim=1)
-            product = value[:3].movedim(0, 1).flatten(1) @ self.coloured
-            error = value[3] @ self.weights[:, :count] - 2 * product + squares
-            fits = (visible > least) & (error < difference)
-            fits &= error + beside < MISFIT * contrast
-            best = int(torch.where(fits, difference - DOUBT * error, -torch.inf).argmax())
-            tile, sprite = divmod(best, count)
-            if not fits[tile, sprite]:
-                tried[here] |= searched
-                most[here][searched] = 0
-                continue
-            row, column = top + int(rows[tile]), left + int(columns[tile])
-            places.append(Place(sprite, row * STEP, column * STEP))
-            free[0, row : row + CELLS, column : column + CELLS] *= 1 - self.near[sprite]
-            top, left = max(0, row - CELLS), max(0, column - CELLS)  # of the tiles that hold any of this one
-            around = np.s_[:, top : row + 2 * CELLS, left : column + 2 * CELLS]
-            sums = _sums(moving[around] * free[around])[0]
-            near = np.s_[top : top + sums.shape[0], left : left + sums.shape[1]]
-            most[near] = sums.masked_fill(tried[near], 0)
-        return places
+    def find(self, frame: Tensor) -> tuple[list[Place], list[Place]]:
+        """The sprites of a frame `[3, 512, 512]`, the uppermost first, and what it shows of a thing a second time."""
+        things: list[int] = self.things.tolist()
+        search = _Search(self, frame)
+        found = list(search.run())
+        best = {things[place.sprite]: place for _, place in sorted(found)}
+        places = [place for _, place in found if place == best[things[place.sprite]] or not things[place.sprite]]
+        surplus = [place for _, place in found if place not in places]
+        search.restart(places)
+        places += search.run_faint(set(things) - {*best})
+        for place in search.run_faint(set(things)):
+            (surplus if things[place.sprite] else places).append(place)
+        return places, surplus
 
-    def _draw(self, frame: Tensor, places: list[Place]) -> None:
-        """Draw sprites over a frame, the first of them last, in place of what moves there."""
+    def _draw(self, frame: Tensor, places: list[Place], surplus: list[Place]) -> None:
+        """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""
         drawn = []
-        for sprite, row, column in reversed(places):
+        for i, (sprite, row, column) in enumerate([*surplus, *reversed(places)]):
             rows, columns = (_reached(start, start + TILE, self.side, HALO) for start in (row, column))
             down, across = self.resize[rows, row : row + TILE], self.resize[columns, column : column + TILE].T
             cover, view = down @ self.covers[sprite] @ across, frame[:, rows, columns]
-            drawn.append((view, cover, down @ self.colours[sprite] @ across))
+            if i >= len(surplus):
+                drawn.append((view, cover, down @ self.colours[sprite] @ across))
             distance, beneath = _nearest(view, self.maze[:, :, rows, columns])
             blur = _grown((cover > TOUCHED).float()[None], HALO) > 0
             view[:] = torch.where(blur & (distance > STANDS_OUT), beneath, view)
         for view, cover, colours in drawn:
             view[:] = view * (1 - cover) + colours
+
+
+class _Search:
+    """The search for sprites in a frame `[3, 512, 512]`."""
+
+    def __init__(self, sprites: Sprites, frame: Tensor) -> None:
+        self.sprites, self.count = sprites, len(sprites.covers)
+        screen = _in_cells(frame[None], sprites.cells.shape[2:])[0]
+        distance, beneath = _nearest(screen, sprites.cells)
+        self.moving = ((distance > STANDS_OUT) & ~sprites.still).float()
+        apart = (screen - beneath).square().sum(0, True)
+        self.tiles = _tiles(torch.cat([screen, screen.square().sum(0, True), apart]))
+        self.whole = sprites.weights[:, : self.count].sum(0)
+        self.restart()
+
+    def restart(self, places: Sequence[Place] = ()) -> None:
+        """Begin anew, with nothing but these found."""
+        self.free = torch.ones_like(self.moving)
+        self.tried = torch.zeros_like(self.sprites.paths)
+        self.most = _sums(self.moving)[0] * self.sprites.paths
+        for place in places:
+            self._cover(place)
+
+    def run(self, faint: Tensor | None = None) -> Iterator[tuple[float, Place]]:
+        """What fits, and how well, until nothing is left that does; or what is there but `faint`, of sprites `[S]`."""
+        for _ in range(MOST_TRIES):
+            row, column = divmod(int(self.most.argmax()), self.most.shape[1])
+            if self.most[row, column] < LEAST_MOVING:
+                break
+            top, left = max(0, row - CELLS // 2), max(0, column - CELLS // 2)
+            here = np.s_[top : row + CELLS // 2 + 1, left : column + CELLS // 2 + 1]
+            searched = self.most[here] >= NEAR_PEAK * self.most[row, column]
+            rows, columns = searched.nonzero().unbind(1)
+            fit = self._fit(here, rows, columns, faint)
+            tile, sprite = divmod(int(fit.argmax()), self.count)
+            if fit[tile, sprite] == -torch.inf:
+                self.tried[here] |= searched
+                self.most[here][searched] = 0
+                continue
+            place = Place(sprite, (top + int(rows[tile])) * STEP, (left + int(columns[tile])) * STEP)
+            self._cover(place)
+            yield float(fit[tile, sprite]), place
+
+    def run_faint(self, things: set[int]) -> Iterator[Place]:
+        """What is left of these things, each once, and of what may be there several times."""
+        self.tried[:] = False
+        self.most = _sums(self.moving * self.free)[0] * self.sprites.paths
+        left = {0, *things}
+        while found := next(self.run(torch.isin(self.sprites.things, self.sprites.things.new_tensor([*left]))), None):
+            yield found[1]
+            left -= {int(self.sprites.things[found[1].sprite])} - {0}
+
+    def _fit(self, here: tuple[slice, slice], rows: Tensor, columns: Tensor, faint: Tensor | None) -> Tensor:
+        """How much of tiles `[T]` each sprite explains `[T, S]`, minus infinity where it does not fit."""
+        weights, count = self.sprites.weights, self.count
+        weight = _tiles(self.free)[0][here][rows, columns].flatten(1)
+        value = self.tiles[:, *here][:, rows, columns].flatten(2) * weight
+        # What the cells that a sprite covers are without it, and how far they are from it, summed.
+        visible, squares, contrast, _ = (weight @ weights).split(count, dim=1)
+        difference, _, _, beside = (value[4] @ weights).split(count, dim=1)
+        product = value[:3].movedim(0, 1).flatten(1) @ self.sprites.coloured
+        error = value[3] @ weights[:, :count] - 2 * product + squares
+        if faint is None:
+            fits = (visible > LEAST_VISIBLE * self.whole) & (error < difference)
+            fits &= error + beside < MISFIT * contrast
+            return torch.where(fits, difference - DOUBT * error, -torch.inf)
+        # How strong it is there, and how much it explains at that strength.
+        strength = (difference + contrast - error) / (2 * contrast).clamp(min=1e-6)
+        explained = strength.square() * contrast
+        fits = (visible > FAINT_VISIBLE * self.whole) & (explained > ALIKE * (difference + beside))
+        explained = torch.where(fits, explained, -torch.inf)
+        once = self.sprites.things > 0
+        best = torch.where(faint, explained, -torch.inf).argmax()
+        strong = strength > torch.where(once, FAINT, FAINT_SEVERAL)
+        # One more of several is only what is nothing else.
+        strong &= once | (explained >= explained.max())
+        return torch.where(faint & strong.flatten()[best], explained, -torch.inf)
+
+    def _cover(self, place: Place) -> None:
+        """Leave out of the search what a sprite covers."""
+        row, column = place.row // STEP, place.column // STEP
+        self.free[0, row : row + CELLS, column : column + CELLS] *= 1 - self.sprites.near[place.sprite]
+        top, left = max(0, row - CELLS), max(0, column - CELLS)  # of the tiles that hold any of this one
+        around = np.s_[:, top : row + 2 * CELLS, left : column + 2 * CELLS]
+        sums = _sums(self.moving[around] * self.free[around])[0]
+        near = np.s_[top : top + sums.shape[0], left : left + sums.shape[1]]
+        self.most[near] = sums.masked_fill(self.tried[near] | ~self.sprites.paths[near], 0)
 
 
 def spots(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -81,15 +81,21 @@ def screen_with(*ghosts: tuple[int, int, int], figures: tuple[int, ...] = ()) ->
     return screen
 
 
+LANES = 240, 302, 400, 440
+"""The rows of a pink, a cyan and two blue ghosts; two that touch walk in another one."""
+
+
 def screens(count: int = 90) -> list[np.ndarray]:
-    """Ghosts wherever they go, alone or one over the other, and a score of two figures of seven."""
+    """Ghosts wherever they go, one pink, one cyan and two blue ones, two more over one another, and a score of two
+    figures of seven."""
     rng = np.random.default_rng(0)
     made = []
     for number in range(count):
-        row, column = 4 * rng.integers(30, 120), 4 * rng.integers(0, 90)
-        others = [(which, int(4 * rng.integers(1, 18)), 64 * which + int(4 * rng.integers(0, 9))) for which in range(6)]
-        pair = [(number % 6, int(row), int(column)), ((number + 1) % 6, int(row) + 4, int(column) + 12)]
-        made.append(screen_with(*pair, *others, figures=(number % 7, number // 7 % 7)))
+        looks = 2 * np.array([0, 1, 2, 2]) + rng.integers(0, 2, 4)
+        alone = [(int(look), row, int(4 * rng.integers(20, 90))) for look, row in zip(looks, LANES, strict=True)]
+        column = int(4 * rng.integers(20, 80))
+        pair = [(number % 6, 200, column), ((number + 1) % 6, 200, column + 12)]
+        made.append(screen_with(*pair, *alone, figures=(number % 7, number // 7 % 7)))
     return made
 
 
@@ -121,10 +127,14 @@ def test_the_looks_of_what_is_drawn_are_found_in_screens(drawn: FrameAutoencoder
     alike = [any(np.array_equal(one, which[:, 1:23]) for which in GHOSTS) for one in cut]
     assert len(cut) == 6 and all(alike)  # and none of two ghosts, one over the other
     assert len(drawn.signs.places) == 2
+    looks = [next(i for i, which in enumerate(GHOSTS) if np.array_equal(one, which[:, 1:23])) for one in cut]
+    things = drawn.sprites.things.tolist()
+    thing = dict(zip(looks, things, strict=True))
+    assert thing[0] == thing[1] != thing[2] == thing[3] and thing[0] * thing[2] > 0 == thing[4] == thing[5]
 
 
 def test_what_is_drawn_blurred_is_shown_as_the_game_draws_it(drawn: FrameAutoencoder) -> None:
-    screen = screen_with((0, 200, 100), (3, 208, 114), (4, 302, 200), (5, 400, 430), figures=(3, 6))
+    screen = screen_with((0, 200, 100), (3, 202, 124), (4, 302, 130), (5, 400, 90), figures=(3, 6))
     real, below = prepare(screen), np.s_[120:]  # the wall, which stays blurred
     assert psnr(decided(drawn, screen), real) > 45
     for blur, strength in ((3, 1.0), (5, 1.0), (3, 0.7)):
@@ -137,18 +147,44 @@ def test_what_is_drawn_blurred_is_shown_as_the_game_draws_it(drawn: FrameAutoenc
 def test_the_uppermost_is_found_first_and_the_covered_one_still(drawn: FrameAutoencoder) -> None:
     assert drawn.sprites is not None
     real = to_tensor(prepare(screen_with((1, 200, 100), (2, 200, 112))))
-    upper, lower = drawn.sprites.find(real)
+    (upper, lower), surplus = drawn.sprites.find(real)
+    assert not surplus
     colours = [drawn.sprites.colours[place.sprite][:, 18, 8] for place in (upper, lower)]
     assert [colour.add(1).mul(127.5).round().int().tolist() for colour in colours] == [list(PINK), list(CYAN)]
     assert (lower.row - upper.row, lower.column - upper.column) == (0, 12)
 
 
+def test_of_a_ghost_that_is_two_the_better_one_is_shown(drawn: FrameAutoencoder) -> None:
+    whole = screen_with((0, 240, 100), (2, 400, 90))
+    for strength in (0.7, 0.4):  # it fits a ghost still, or hardly
+        twice = np.maximum(whole, (strength * screen_with((1, 302, 120))).astype(np.uint8))
+        assert psnr(decided(drawn, twice), prepare(whole)) > 40
+    blue = screen_with((4, 240, 100), (4, 302, 120))  # of these there are several
+    assert psnr(decided(drawn, blue, blur=3), prepare(blue)) > 40
+
+
+def test_a_ghost_that_has_faded_or_is_in_anothers_colour_is_found(drawn: FrameAutoencoder) -> None:
+    real = screen_with((0, 240, 100), (3, 302, 120))
+    faded = np.maximum(screen_with((0, 240, 100)), (0.35 * screen_with((3, 302, 120))).astype(np.uint8))
+    assert psnr(decided(drawn, faded), prepare(real)) > 45
+    both_pink = screen_with((0, 240, 100), (1, 302, 120))
+    both_pink[302:326] = (0.8 * both_pink[302:326]).astype(np.uint8)  # the worse one is whom nobody else is
+    assert psnr(decided(drawn, both_pink), prepare(real)) > 45
+
+
+def test_nobody_leaves_the_paths(drawn: FrameAutoencoder) -> None:
+    stray = screen_with((0, 240, 300))
+    assert psnr(decided(drawn, stray, blur=5), prepare(stray)) < 40
+    beside = screen_with((0, 246, 100))  # and is shown on them where most of it is there
+    assert psnr(decided(drawn, beside), prepare(screen_with((0, 242, 100)))) > 45
+
+
 def test_what_is_no_sprite_or_hardly_there_stays_as_it_was_decoded(drawn: FrameAutoencoder) -> None:
-    faint = decided(drawn, screen_with((0, 200, 100)), strength=0.3)
-    assert (faint == prepare((0.3 * screen_with((0, 200, 100))).astype(np.uint8))).mean() > 0.99
+    faint = decided(drawn, screen_with((0, 200, 100)), strength=0.17)
+    assert (faint == prepare((0.17 * screen_with((0, 200, 100))).astype(np.uint8))).mean() > 0.99
     strange = screen_with()
     strange[200:224:2, 100:124] = (0, 255, 0)
-    strange[300:340, 300:340] = (255, 255, 255)
+    strange[340:376, 300:340] = (255, 255, 255)
     assert psnr(decided(drawn, strange), prepare(strange)) > 45
 
 

@@ -8,13 +8,14 @@ or one that is half covered, make a picture that hardly ever comes again.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from neural_pacman.looks import STEP, TILE, spots
+from neural_pacman.frames import prepare, to_tensor
+from neural_pacman.looks import STEP, TILE, Sprites, spots
 from neural_pacman.world_folder import PICTURES
 from training.background import median_frame, other_look
 
@@ -35,6 +36,8 @@ LEAST_TIMES = 6
 """Times that a sprite is seen."""
 MARGIN = 2
 """Empty pixels before a sprite in its tile."""
+GAP = 5
+"""Cells, so many times two, between places on a path that are not seen."""
 LEAST_EXPECTED, MOST_TOGETHER = 3.0, 0.1
 """Screens that would show two sprites together by chance, for them to be looks of one thing, and the share of these
 that may do so."""
@@ -81,7 +84,8 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.nda
         still[rows, columns] = True
     sprites: defaultdict[Picture, Counter[tuple[int, int]]] = defaultdict(Counter)
     shown: list[list[Picture]] = []
-    for screen in screens:
+    touching: list[int] = []
+    for i, screen in enumerate(screens):
         if screen.shape != maze.shape:
             continue
         for rows, columns, pictures in signs:
@@ -96,8 +100,16 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.nda
                 picture[rows - row, columns - column] = screen[rows, columns]
                 shown[-1].append((height, width, picture.tobytes()))
                 sprites[shown[-1][-1]][row, column] += 1
+            elif len(rows) >= LEAST_PIXELS:
+                touching.append(i)
     found = [(rows, columns, _looks(pictures)) for rows, columns, pictures in signs]
-    return _stacked([sign for sign in found if sign[2]], maze), _sheet(sprites, shown, maze.shape)
+    sheet, places = _sheet(sprites, shown, maze.shape)
+    if sheet is not None:
+        chosen = np.unique(touching)
+        chosen = chosen[np.linspace(0, len(chosen) - 1, min(SOME, len(chosen))).astype(int)]
+        places |= _places(sheet, np.stack([maze, other]), (screens[i] for i in chosen))
+        sheet = np.concatenate([sheet, _paths(places, len(sheet))])
+    return _stacked([sign for sign in found if sign[2]], maze), sheet
 
 
 def _looks(pictures: Counter[bytes]) -> list[np.ndarray]:
@@ -138,11 +150,11 @@ def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _sheet(
     found: Mapping[Picture, Counter[tuple[int, int]]], shown: Sequence[Sequence[Picture]], shape: tuple[int, ...]
-) -> np.ndarray | None:
-    """The frequent sprites, each shifted in its tile so that its places are cells, those of one thing side by side."""
+) -> tuple[np.ndarray | None, set[tuple[int, int]]]:
+    """The frequent sprites, each shifted in its tile so that its places are cells, those of one thing side by side; and
+    where their tiles are seen."""
     sheet = _square(np.zeros(shape, np.uint8))
-    across = len(sheet) // TILE
-    tiles = {}
+    across, tiles, seen = len(sheet) // TILE, {}, set()
     often = [(picture, places) for picture, places in found.items() if places.total() >= LEAST_TIMES]
     for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: across**2 // 2]:
         height, width, pixels = picture
@@ -151,14 +163,38 @@ def _sheet(
         tile = np.zeros((TILE, TILE, 3), np.uint8)
         tile[row : row + height, column : column + width] = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
         tiles[picture] = tile
+        seen |= {(int(top) - row, int(left) - column) for top, left in starts}
     i = 0
     for thing in _things(tiles, shown):
         for look in thing:
-            row, column = i // across * TILE, i % across * TILE
-            sheet[row : row + TILE, column : column + TILE] = tiles[look]
+            top, left = i // across * TILE, i % across * TILE
+            sheet[top : top + TILE, left : left + TILE] = tiles[look]
             i += 1
         i += 1
-    return sheet if tiles else None
+    return sheet if tiles else None, seen
+
+
+def _places(sheet: np.ndarray, looks: np.ndarray, screens: Iterable[np.ndarray]) -> set[tuple[int, int]]:
+    """Where tiles of sprites are on screens on which they touch: what is found there and half of whose pixels agree."""
+    sprites = Sprites(sheet, to_tensor(np.stack([prepare(look) for look in looks])))
+    seen = set()
+    for screen in screens:
+        pixels = to_tensor(_square(screen))
+        for sprite, row, column in sprites.find(to_tensor(prepare(screen)))[0]:
+            tile = pixels[:, row : row + TILE, column : column + TILE]
+            agree = ((tile - sprites.colours[sprite]).abs() < 1 / 255).all(0)
+            if agree[sprites.covers[sprite] > 0].float().mean() > 0.5:
+                seen.add((row, column))
+    return seen
+
+
+def _paths(places: Iterable[tuple[int, int]], side: int) -> np.ndarray:
+    """A screen with the middles of these tiles in white, what is between them, and a cell to either side."""
+    cells = np.zeros((side // STEP, side // STEP), np.uint8)
+    for row, column in places:
+        cells[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP] = 255
+    grown = Image.fromarray(cells).filter(ImageFilter.MaxFilter(2 * GAP + 1)).filter(ImageFilter.MinFilter(2 * GAP - 1))
+    return np.stack([np.array(grown).repeat(STEP, 0).repeat(STEP, 1)] * 3, -1)
 
 
 def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Picture]]) -> list[list[Picture]]:
