@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neural_pacman.devices import multiplies_bfloat16
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.looks import Signs, Sprites
+from neural_pacman.looks import Signs, Sprites, spots
 
 LATENT_CHANNELS = 32
 LATENT_SIZE = 16
@@ -30,11 +30,11 @@ DEAD_ZONE = 16 / 127.5
 """How far a pixel must differ from the background to be shown, on the scale of [-1, 1]: a small network cannot keep
 thousands of black pixels exactly black, and their faint glow was 40% of the whole error."""
 
-DECIDED_AT = 0.4
-"""How far from its darker to its brighter look a pixel that has two must be, 0 to 1, to be shown as the brighter one: a
+DECIDED_AT = 0.45
+"""How far from its darker to its brighter look a spot that has two must be, 0 to 1, to be shown as the brighter one: a
 small network draws what it is not sure of too dark."""
 MAX_OFF = 60 / 127.5
-"""How far, in one colour, it may be from the line between them: what is farther is something else, such as a ghost."""
+"""How far, in one colour, a pixel may be from the line between them: farther off is something else, such as a ghost."""
 
 
 MOST_LIVE = 0.5
@@ -155,6 +155,7 @@ class FrameAutoencoder(nn.Module):
     two: Tensor
     dark: Tensor
     bright: Tensor
+    spot: Tensor
 
     def __init__(
         self,
@@ -181,7 +182,10 @@ class FrameAutoencoder(nn.Module):
             dark, bright = looks[:, :, two].gather(
                 0, looks[:, :, two].sum(1, keepdim=True).argsort(0).expand(-1, 3, -1)
             )
-            for name, tensor in (("two", two), ("dark", dark), ("bright", bright)):
+            spot = torch.zeros(len(looks[0, 0]), dtype=torch.long)
+            for number, (rows, columns) in enumerate(spots((looks[0] != looks[1]).any(0).view(FRAME_SIZE, -1).numpy())):
+                spot[rows * FRAME_SIZE + columns] = number
+            for name, tensor in (("two", two), ("dark", dark), ("bright", bright), ("spot", spot[two])):
                 self.register_buffer(name, tensor, persistent=False)
         self.signs = None if signs is None else Signs(signs)
         self.sprites = None
@@ -274,14 +278,18 @@ class FrameAutoencoder(nn.Module):
         return frames if self.sprites is None else self.sprites(frames)
 
     def _one_look(self, frames: Tensor) -> Tensor:
-        """The frames, with the pixels that have two looks in one of them, unless they show something else."""
+        """The frames, written to, with every spot that has two looks in one of them, but for what hides it."""
         pixels = frames.flatten(2)
-        seen, way = pixels[:, :, self.two], self.bright - self.dark
-        share = ((seen - self.dark) * way).sum(1, keepdim=True) / way.square().sum(0)
-        off = (seen - self.dark - share * way).abs().amax(1, keepdim=True)
-        between = (off < MAX_OFF) & (share > DECIDED_AT - 1) & (share < DECIDED_AT + 1)
-        decided = torch.where(share > DECIDED_AT, self.bright, self.dark)
-        pixels[:, :, self.two] = torch.where(between, decided, seen)
+        seen, way = pixels[:, :, self.two] - self.dark, self.bright - self.dark
+        along, length = (seen * way).sum(1), way.square().sum(0)
+        off = (seen - (along / length)[:, None] * way).abs().amax(1)
+        shown = ((off < MAX_OFF) & ((along / length - DECIDED_AT).abs() < 1)).float()
+        brightness, all_of_it = (
+            shown.new_zeros(len(frames), len(self.two)).index_add(1, self.spot, part * shown)[:, self.spot]
+            for part in (along, length)
+        )
+        decided = torch.where((brightness > DECIDED_AT * all_of_it)[:, None], self.bright, self.dark)
+        pixels[:, :, self.two] = torch.where(shown[:, None] > 0, decided, pixels[:, :, self.two])
         return pixels.reshape(frames.shape)
 
     def encode_folded(self, folded: Tensor) -> Tensor:

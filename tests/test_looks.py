@@ -37,6 +37,21 @@ def test_a_pixel_of_two_looks_shows_one_of_them_or_something_else() -> None:
         FrameAutoencoder.create("tiny", None, other)
 
 
+def test_a_spot_of_two_looks_is_decided_as_a_whole() -> None:
+    background, other = np.zeros((2, 512, 512, 3), np.uint8)
+    other[100:104, 200:204] = 200
+    model = FrameAutoencoder.create("tiny", background, other)
+    frames = to_tensor(np.stack([background] * 3))
+    for frame, strength in zip(frames, (0.6, 0.3, 0.6), strict=True):  # brighter in the middle than at its rim
+        frame[:, 100:104, 200:204] += strength * 200 / 127.5
+        frame[:, 101:103, 201:203] += 0.2
+    frames[2, 2, 100:104, 200:202] = 1.0  # a ghost hides half of it
+    hidden = frames[2, :, 100:104, 200:202].clone()
+    shown = to_images(model._decided(frames))
+    assert np.array_equal(shown[0], other) and np.array_equal(shown[1], background)
+    assert np.array_equal(shown[2, :, 202:], other[:, 202:]) and torch.equal(frames[2, :, 100:104, 200:202], hidden)
+
+
 def test_a_decoded_frame_shows_what_was_decided() -> None:
     torch.manual_seed(0)
     background = np.full((512, 512, 3), 100, np.uint8)
