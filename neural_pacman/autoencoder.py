@@ -141,7 +141,7 @@ class FrameAutoencoder(nn.Module):
         dc: the `AutoencoderDC` that does the work; its `scaling_factor` is the latents'.
         pixel_unshuffle: side of the pixel blocks folded into channels in front of it.
         background: uint8 `[512, 512, 3]` frame whose difference is coded; None codes the frame itself.
-        other: uint8 `[512, 512, 3]`, the one other look that some pixels of the background have (a pellet's, eaten or
+        other: uint8 `[512, 512, 3]`, the one other look that some spots of the background have (a pellet's, eaten or
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
         signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
 
