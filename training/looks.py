@@ -36,8 +36,9 @@ LEAST_TIMES = 6
 """Times that a sprite is seen."""
 MARGIN = 2
 """Empty pixels before a sprite in its tile."""
-GAP = 5
-"""Cells, so many times two, between places on a path that are not seen."""
+GAP, SLACK = 5, 2
+"""Half the cells between places on a path that are not seen, and the cells beside it: a ghost's eyes alone, say, lie
+elsewhere in their tile than in a ghost's."""
 LEAST_EXPECTED, MOST_TOGETHER = 3.0, 0.1
 """Screens that would show two sprites together by chance, for them to be looks of one thing, and the share of these
 that may do so."""
@@ -189,11 +190,12 @@ def _places(sheet: np.ndarray, looks: np.ndarray, screens: Iterable[np.ndarray])
 
 
 def _paths(places: Iterable[tuple[int, int]], side: int) -> np.ndarray:
-    """A screen with the middles of these tiles in white, what is between them, and a cell to either side."""
+    """A screen with the middles of these tiles in white, and what is between and right beside them."""
     cells = np.zeros((side // STEP, side // STEP), np.uint8)
     for row, column in places:
         cells[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP] = 255
-    grown = Image.fromarray(cells).filter(ImageFilter.MaxFilter(2 * GAP + 1)).filter(ImageFilter.MinFilter(2 * GAP - 1))
+    grown = Image.fromarray(cells).filter(ImageFilter.MaxFilter(2 * GAP + 1))
+    grown = grown.filter(ImageFilter.MinFilter(2 * (GAP - SLACK) + 1))
     return np.stack([np.array(grown).repeat(STEP, 0).repeat(STEP, 1)] * 3, -1)
 
 
