@@ -190,8 +190,8 @@ def test_a_ghost_that_has_faded_or_is_in_anothers_colour_is_found(drawn: FrameAu
 def test_nobody_leaves_the_paths(drawn: FrameAutoencoder) -> None:
     stray = screen_with((0, 240, 300))
     assert psnr(decided(drawn, stray, blur=5), prepare(stray)) < 40
-    beside = screen_with((0, 246, 100))  # and is shown on them where most of it is there
-    assert psnr(decided(drawn, beside), prepare(screen_with((0, 242, 100)))) > 45
+    beside = screen_with((0, 248, 100))  # and is shown on them where most of it is there
+    assert psnr(decided(drawn, beside), prepare(screen_with((0, 244, 100)))) > 40
 
 
 def test_what_is_no_sprite_or_hardly_there_stays_as_it_was_decoded(drawn: FrameAutoencoder) -> None:
