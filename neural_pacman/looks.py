@@ -129,7 +129,7 @@ class Sprites(nn.Module):
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
-    Raises ValueError for a sheet with no sprite.
+    Raises ValueError for a sheet with no sprite or of another shape.
     """
 
     maze: Tensor
@@ -147,6 +147,8 @@ class Sprites(nn.Module):
     def __init__(self, sheet: np.ndarray, maze: Tensor, still: Tensor | None = None) -> None:
         super().__init__()
         self.side = sheet.shape[1]
+        if len(sheet) not in (self.side, 2 * self.side):
+            raise ValueError(f"The sprites have shape {list(sheet.shape)}; expected {self.side} rows or twice as many.")
         sheet, paths = sheet[: self.side], sheet[self.side :]
         rows = self.side // TILE
         tiles = sheet[: rows * TILE, : rows * TILE].reshape(rows, TILE, rows, TILE, 3).swapaxes(1, 2)

@@ -207,6 +207,8 @@ def test_looks_that_cannot_be_are_refused() -> None:
     black = np.zeros((512, 512, 3), np.uint8)
     with pytest.raises(ValueError, match="all black; expected one sprite"):
         FrameAutoencoder.create("tiny", black, sprites=np.zeros((552, 552, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"\[600, 552, 3\]; expected 552 rows or twice as many"):
+        FrameAutoencoder.create("tiny", black, sprites=np.zeros((600, 552, 3), np.uint8))
     with pytest.raises(ValueError, match="look the same on all screens; expected two looks"):
         FrameAutoencoder.create("tiny", black, signs=np.zeros((1104, 552, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\[1000, 552, 3\]; expected whole screens of 552 rows"):
