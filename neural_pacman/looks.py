@@ -209,7 +209,8 @@ class Sprites(nn.Module):
         best = {things[place.sprite]: place for _, place in sorted(found)}
         places = [place for _, place in found if place == best[things[place.sprite]] or not things[place.sprite]]
         surplus = [place for _, place in found if place not in places]
-        search.restart(places)
+        if surplus:
+            search.restart(places)
         places += search.run_faint(set(things) - {*best})
         for place in search.run_faint(set(things)):
             (surplus if things[place.sprite] else places).append(place)
