@@ -40,7 +40,7 @@ OBSERVATIONS: dict[str, dict[str, Any]] = {
 }
 NAIVE = "naive loop"
 
-PARTS = {"_dream": "denoise", "decode_both": "decode"}
+PARTS = {"_dream": "denoise", "decode_after": "decode"}
 """Methods of the world whose time is told apart. `dream` and `predict` both denoise in `_dream`."""
 
 MEMORY_STEPS = 3

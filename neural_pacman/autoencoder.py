@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neural_pacman.devices import multiplies_bfloat16
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.looks import Signs, Sprites, spots
+from neural_pacman.looks import Place, Signs, Sprites, spots
 
 LATENT_CHANNELS = 32
 LATENT_SIZE = 16
@@ -33,6 +33,10 @@ thousands of black pixels exactly black, and their faint glow was 40% of the who
 DECIDED_AT = 0.45
 """How far from its darker to its brighter look a spot that has two must be, 0 to 1, to be shown as the brighter one: a
 small network draws what it is not sure of too dark."""
+RENEWED = 20
+"""Spots that change together for them to do so wherever they are."""
+LASTS = 0.2
+"""How much farther from its last look than that, when this is known."""
 MAX_OFF = 60 / 127.5
 """How far, in one colour, a pixel may be from the line between them: farther off is something else, such as a ghost."""
 
@@ -109,6 +113,14 @@ AUTOENCODERS = {
 """Sizes by name. `full` has 323,356,460 parameters (`mit-han-lab/dc-ae-f32c32-in-1.0-diffusers`)."""
 
 
+class Decoded(NamedTuple):
+    """Frames `[N, 3, h, w]` as the network draws them and as they are shown, and what is known of these, `[N, M]`."""
+
+    drawn: Tensor
+    shown: Tensor
+    known: Tensor
+
+
 class SparseConv2d(nn.Conv2d):
     """A 3 x 3 convolution that passes over places where its input is zero, as most of a frame's difference is.
 
@@ -156,6 +168,7 @@ class FrameAutoencoder(nn.Module):
     dark: Tensor
     bright: Tensor
     spot: Tensor
+    middles: Tensor
 
     def __init__(
         self,
@@ -182,16 +195,25 @@ class FrameAutoencoder(nn.Module):
             dark, bright = looks[:, :, two].gather(
                 0, looks[:, :, two].sum(1, keepdim=True).argsort(0).expand(-1, 3, -1)
             )
-            spot = torch.zeros(len(looks[0, 0]), dtype=torch.long)
+            spot, middles = torch.zeros(len(looks[0, 0]), dtype=torch.long), []
             for number, (rows, columns) in enumerate(spots((looks[0] != looks[1]).any(0).view(FRAME_SIZE, -1).numpy())):
                 spot[rows * FRAME_SIZE + columns] = number
-            for name, tensor in (("two", two), ("dark", dark), ("bright", bright), ("spot", spot[two])):
+                middles.append((rows.mean(), columns.mean()))
+            buffers = {"two": two, "dark": dark, "bright": bright, "spot": spot[two]}
+            buffers["middles"] = torch.tensor(middles, dtype=torch.float32).view(-1, 2)
+            for name, tensor in buffers.items():
                 self.register_buffer(name, tensor, persistent=False)
         self.signs = None if signs is None else Signs(signs)
         self.sprites = None
         if sprites is not None and self.background is not None:
             maze = torch.stack([self.background, self.background if self.other is None else self.other])
             self.sprites = Sprites(sprites, maze, None if self.signs is None else self.signs.area)
+        self.parts = [
+            0 if self.other is None else len(self.middles),
+            0 if self.signs is None else len(self.signs.places),
+            0 if self.sprites is None else len(Place._fields) * self.sprites.cast,
+        ]
+        """How much is known of spots, signs and sprites."""
 
     @classmethod
     def create(
@@ -217,6 +239,10 @@ class FrameAutoencoder(nn.Module):
         return cls(dc, pixel_unshuffle, *pictures)
 
     @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
     def scaling_factor(self) -> float:
         return float(self.dc.config.scaling_factor)
 
@@ -237,17 +263,24 @@ class FrameAutoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents `[N, 32, h, w]` as frames `[N, 3, 32 h, 32 w]`, clamped to [-1, 1]."""
-        return self.decode_both(latents)[1]
+        return self.decode_after(self.blank(len(latents)), latents).shown
 
-    def decode_both(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames as the network draws them, and as `decode` shows them."""
+    def blank(self, count: int) -> Tensor:
+        """What is known of `count` dreams of which no frame was shown, int16 `[count, M]`."""
+        return torch.full((count, sum(self.parts)), -1, dtype=torch.int16, device=self.device)
+
+    def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:
+        """Decode the frames after those that something is known of, int16 `[N, M]`: in doubt a look stays."""
         drawn = self._decode(latents)
-        return drawn, self._decided(drawn.clone()) if self.decides else drawn
+        if not self.decides:
+            return Decoded(drawn, drawn, known)
+        shown = drawn.clone(memory_format=torch.contiguous_format)
+        return Decoded(drawn, shown, self._decide(shown, known))
 
     def settle(self, latents: Tensor, drawn: Tensor, shown: Tensor) -> Tensor:
         """Scaled latents `[N, 32, 16, 16]` moved by what the encoder sees change from frames `drawn` to frames `shown`.
 
-        These are what `decode_both` made of them. A dream's latents come to lie between two looks, a pellet's that
+        These are what `decode_after` made of them. A dream's latents come to lie between two looks, a pellet's that
         fades or a ghost's that changes its colour; decoded frames show one of them, and with this the dream goes on
         from what it shows. Where nothing was in doubt nothing moves.
         """
@@ -269,28 +302,48 @@ class FrameAutoencoder(nn.Module):
         difference = F.pixel_shuffle(F.softshrink(folded, DEAD_ZONE), self.pixel_unshuffle)
         return (self.background + difference).clamp(-1.0, 1.0)
 
-    def _decided(self, frames: Tensor) -> Tensor:
-        """The frames, written to, with all pixels in doubt decided."""
+    def _decide(self, frames: Tensor, known: Tensor) -> Tensor:
+        """Decide all that is in doubt in frames, which are written to; returns what is known of them."""
+        spots, signs, cast = known.long().split(self.parts, 1)
+        cast = cast.unflatten(1, (-1, len(Place._fields)))
+        in_change = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
         if self.other is not None:
-            frames = self._one_look(frames)
+            spots = self._one_look(frames, spots, self._open(cast))
+        if self.sprites is not None:
+            last, cast = cast, self.sprites(frames, cast)
+            in_change = self.sprites.moved(last, cast)
         if self.signs is not None:
-            frames = self.signs(frames)
-        return frames if self.sprites is None else self.sprites(frames)
+            signs = self.signs(frames, signs, in_change)
+        return torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype)
 
-    def _one_look(self, frames: Tensor) -> Tensor:
-        """The frames, written to, with every spot that has two looks in one of them, but for what hides it."""
-        pixels = frames.flatten(2)
+    def _open(self, cast: Tensor) -> Tensor:
+        """Which spots may change, bool `[N, spots]`."""
+        if self.sprites is None:
+            return torch.ones(len(cast), len(self.middles), dtype=torch.bool, device=cast.device)
+        return self.sprites.reaches(cast, self.middles)
+
+    def _one_look(self, frames: Tensor, last: Tensor, may_change: Tensor) -> Tensor:
+        """Show every spot that has two looks in one of them in frames, written to, but for what hides it.
+
+        `last` is whether it was the brighter one, int64 `[N, spots]`, -1 where that is not known; that of now is
+        returned. One that may not change, bool `[N, spots]`, does so only together with many others.
+        """
+        pixels = frames.view(*frames.shape[:2], -1)
         seen, way = pixels[:, :, self.two] - self.dark, self.bright - self.dark
         along, length = (seen * way).sum(1), way.square().sum(0)
         off = (seen - (along / length)[:, None] * way).abs().amax(1)
         shown = ((off < MAX_OFF) & ((along / length - DECIDED_AT).abs() < 1)).float()
-        brightness, all_of_it = (
-            shown.new_zeros(len(frames), len(self.two)).index_add(1, self.spot, part * shown)[:, self.spot]
-            for part in (along, length)
+        brightness, all_of_it, count = (
+            shown.new_zeros(last.shape).index_add(1, self.spot, part * shown)
+            for part in (along, length, torch.ones_like(length))
         )
-        decided = torch.where((brightness > DECIDED_AT * all_of_it)[:, None], self.bright, self.dark)
+        least = DECIDED_AT + LASTS * torch.tensor([0.0, 1.0, -1.0], device=last.device)[last + 1]
+        now = torch.where(count > 0, (brightness > least * all_of_it).long(), last)
+        anew = ((now != last) & (last >= 0)).sum(1, keepdim=True) >= RENEWED
+        now = torch.where(may_change | anew | (last < 0), now, last)
+        decided = torch.where((now[:, self.spot] > 0)[:, None], self.bright, self.dark)
         pixels[:, :, self.two] = torch.where(shown[:, None] > 0, decided, pixels[:, :, self.two])
-        return pixels.reshape(frames.shape)
+        return now
 
     def encode_folded(self, folded: Tensor) -> Tensor:
         """What the network itself sees, blocks of pixels as channels `[N, 3 * pixel_unshuffle**2, h, w]`, to unscaled

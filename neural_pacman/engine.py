@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neural_pacman.actions import check_actions
-from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE
+from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE, Decoded
 from neural_pacman.episodes import HISTORY
 from neural_pacman.frames import FRAME_SIZE, to_images
 from neural_pacman.world import WorldModel, resolve_device
@@ -23,7 +23,7 @@ from neural_pacman.world_folder import CONFIG, find_world
 
 LATENT_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Counts up when a saved state's meaning changes; a state of another version is refused."""
 
 DECODE_CHUNK = 8
@@ -55,6 +55,7 @@ class EngineState:
         latents: 32 of `[B, 32, 16, 16]`, oldest first.
         actions: int64 `[B, 31]`, those between the latents.
         generators: `B` states of the dreams' noise generators, uint8.
+        known: int16 `[B, M]`, what the frame before the newest showed (`FrameAutoencoder.decode_after`).
     """
 
     version: int
@@ -62,6 +63,7 @@ class EngineState:
     latents: tuple[Tensor, ...]
     actions: Tensor
     generators: tuple[Tensor, ...]
+    known: Tensor
 
     def take(self, dreams: Sequence[int]) -> EngineState:
         """These of the dreams, by index, as a state of their own; an index may come twice. IndexError outside."""
@@ -72,19 +74,21 @@ class EngineState:
             tuple(latent[chosen] for latent in self.latents),
             self.actions[chosen],
             tuple(self.generators[dream] for dream in chosen),
+            self.known[chosen],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As arrays: a pickled tensor brings all of the storage that it is a view of, and its device.
-        arrays = [t.cpu().numpy() for t in (torch.stack(self.latents), self.actions, torch.stack(self.generators))]
+        tensors = torch.stack(self.latents), self.actions, torch.stack(self.generators), self.known
+        arrays = [tensor.cpu().numpy() for tensor in tensors]
         return _unpickled, (self.version, self.world, *arrays)
 
 
 def _unpickled(
-    version: int, world: str, latents: np.ndarray, actions: np.ndarray, generators: np.ndarray
+    version: int, world: str, latents: np.ndarray, actions: np.ndarray, generators: np.ndarray, known: np.ndarray
 ) -> EngineState:
-    tensors = [torch.from_numpy(array) for array in (latents, actions, generators)]
-    return EngineState(version, world, tensors[0].unbind(), tensors[1], tensors[2].unbind())
+    tensors = [torch.from_numpy(array) for array in (latents, actions, generators, known)]
+    return EngineState(version, world, tensors[0].unbind(), tensors[1], tensors[2].unbind(), tensors[3])
 
 
 class Shelf:
@@ -130,7 +134,8 @@ class DreamEngine:
         self._shelf = Shelf()
         self._actions: Tensor | None = None
         self._generators: list[torch.Generator] = []
-        self._pictures: tuple[Tensor, Tensor] | None = None
+        self._known: Tensor = world.autoencoder.blank(num_dreams)
+        self._pictures: Decoded | None = None
 
     @torch.no_grad()
     def reset(
@@ -158,8 +163,10 @@ class DreamEngine:
         if len(generators) != count:
             raise ValueError(f"Given {len(generators)} generators for {count} dreams; expected one each.")
         latents, actions = latents.to(self.world.device), actions.to(self.world.device)
+        blank = self.world.autoencoder.blank(count)
         if dreams is None:
-            self._actions, self._generators, self._pictures = actions.clone(), list(generators), None
+            self._actions, self._generators = actions.clone(), list(generators)
+            self._known, self._pictures = blank, None
         else:
             if self._actions is None:
                 raise RuntimeError("Some dreams were to begin anew before reset() began them all.")
@@ -168,12 +175,13 @@ class DreamEngine:
             self._actions[rows] = actions
             for row, generator in zip(rows, generators, strict=True):
                 self._generators[row] = generator
+            self._known = self._known.clone()
+            self._known[rows] = blank
             if self._pictures is not None:  # the others' pictures are as good as they were
-                new = self.world.decode_both(latents[:, -1])
-                kept = self._pictures[0].clone(), self._pictures[1].clone()
-                for pictures, some in zip(kept, new, strict=True):
-                    pictures[rows] = some
-                self._pictures = kept
+                new = self.world.decode_after(blank, latents[:, -1])
+                self._pictures = Decoded(*(kept.clone() for kept in self._pictures))
+                for kept, some in zip(self._pictures, new, strict=True):
+                    kept[rows] = some
         self._tape = deque((self._begun(i, latents[:, i], dreams) for i in range(HISTORY)), maxlen=HISTORY)
 
     def _begun(self, i: int, latents: Tensor, dreams: Sequence[int] | None) -> Tensor:
@@ -217,15 +225,16 @@ class DreamEngine:
         """Move the newest latents of some dreams, bool `[B]`, to what their frames show."""
         if not which.any():
             return
-        drawn, shown = self._decoded()
+        drawn, shown, known = self._decoded()
         newest = self._tape[-1].clone()
         newest[which] = self.world.autoencoder.settle(newest[which], drawn[which], shown[which])
         self._tape[-1] = self._shelf.keep(newest)
+        self._known = self._shelf.keep(torch.where(which[:, None], known, self._known))
 
-    def _decoded(self) -> tuple[Tensor, Tensor]:
-        """The newest frames as the network draws them and as they are shown, float `[B, 3, 512, 512]`."""
+    def _decoded(self) -> Decoded:
+        """The newest frames as the network draws them and as they are shown, and what is known of them."""
         if self._pictures is None:
-            self._pictures = self.world.decode_both(self.latent)
+            self._pictures = self.world.decode_after(self._known, self.latent)
         return self._pictures
 
     @property
@@ -244,7 +253,7 @@ class DreamEngine:
 
         A step is decoded once, however often and in however many sizes it is asked for.
         """
-        return _images(self._decoded()[1], size)
+        return _images(self._decoded().shown, size)
 
     def history(self, dream: int = 0) -> Tensor:
         """The last 32 latents of one dream, float32 `[32, 32, 16, 16]`, oldest first. RuntimeError before `reset`."""
@@ -263,7 +272,7 @@ class DreamEngine:
         if self._actions is None:
             raise RuntimeError("There is no dream yet: call reset() first.")
         generators = tuple(self._shelf.keep(generator.get_state()) for generator in self._generators)
-        return EngineState(STATE_VERSION, self.world.hash, tuple(self._tape), self._actions, generators)
+        return EngineState(STATE_VERSION, self.world.hash, tuple(self._tape), self._actions, generators, self._known)
 
     def set_state(self, state: EngineState) -> None:
         """Go back, or over, to a saved state; before `reset` too.
@@ -287,6 +296,7 @@ class DreamEngine:
         self._tape = deque((latent.to(device) for latent in state.latents), maxlen=HISTORY)
         self._actions = state.actions.to(device)
         self._generators = [_generator(saved) for saved in state.generators]
+        self._known = state.known.to(device)
         self._pictures = None
 
 

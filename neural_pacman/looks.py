@@ -12,6 +12,7 @@ its colour, it is looked for again in what is left. What fits nothing stays as i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -56,14 +57,25 @@ HALO = 3
 TOUCHED = 0.02
 """Share of a pixel or cell from which it is touched."""
 
+LIKELY = 0.7
+"""What the squared error counts of a sign's last look, and of the one that follows it."""
+UNLIKELY = 0.3
+"""The same of the last look alone, while nothing changes that might be counted."""
+REACH = 24
+"""How far, each way, a thing is from where it was shown last: then it is more likely to be it than one farther off."""
+HIDES = 16
+"""How near to a sprite, each way, one was that it may be hiding now."""
+PATIENCE = 8
+"""Frames for which one that is not found, and that nobody hides, stays where it was."""
+
 
 class Signs(nn.Module):
     """Shows what changes at places of its own, such as the figures of a score, in one of its looks.
 
     Args:
         screens: uint8 `[L * side, side, 3]`, one screen above the other, each as large as the game's when that is
-            padded to a square, and with another look of every sign. What hangs together of the pixels in which they
-            differ is a sign.
+            padded to a square, and with another look of every sign: one that often follows on the one above. A look
+            may come again. What hangs together of the pixels in which they differ is a sign.
 
     Raises ValueError for no whole screens, or such as look all the same.
     """
@@ -88,8 +100,17 @@ class Signs(nn.Module):
             row, column = (_reached(line.start, line.stop, side, 1) for line in box)
             down, across = resize[row, box[0]], resize[column, box[1]].T
             self.register_buffer(f"cover{len(self.places)}", down @ mask[box] @ across, persistent=False)
-            shown = down @ (to_tensor(looks[:, *box]) * mask[box]) @ across
+            strip = [look.tobytes() for look in looks[:, rows, columns]]
+            first = {look: i for i, look in reversed([*enumerate(strip)])}
+            different = sorted(first.values())
+            shown = down @ (to_tensor(looks[different][:, *box]) * mask[box]) @ across
+            likely = torch.eye(len(different), dtype=torch.bool)
+            for look, following in pairwise(strip):
+                likely[different.index(first[look]), different.index(first[following])] = True
+            # The last row is that of a look that is not known.
+            likely = torch.cat([likely, torch.zeros_like(likely[:1])])
             self.register_buffer(f"shown{len(self.places)}", shown, persistent=False)
+            self.register_buffer(f"likely{len(self.places)}", likely, persistent=False)
             self.places.append((row, column))
         if not self.places:
             raise ValueError("The signs look the same on all screens; expected two looks at least.")
@@ -97,25 +118,36 @@ class Signs(nn.Module):
         self.box = tuple(slice(int(line.min()), int(line.max()) + 1) for line in self.area.nonzero().unbind(1))
         self.register_buffer("around", resize @ (to_tensor(looks[0]) * rest) @ resize.T, persistent=False)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """The frames `[N, 3, 512, 512]` in [-1, 1], written to, with every sign in the look that it is nearest to."""
+    def forward(self, frames: Tensor, last: Tensor, in_change: Tensor) -> Tensor:
+        """Show every sign of frames `[N, 3, 512, 512]` in [-1, 1], written to, in the look that it is nearest to.
+
+        `last` are the looks that were shown before, int64 `[N, signs]`, -1 where it is not known; those of now are
+        returned. Where nothing is in change, bool `[N]`, another one must be much nearer.
+        """
+        stays = torch.where(in_change, LIKELY, UNLIKELY)[:, None]
+        follows = torch.where(in_change, LIKELY, 1.0)[:, None]
         shown = self.around.expand(len(frames), -1, -1, -1).clone()
+        now = torch.empty_like(last)
         for i, (rows, columns) in enumerate(self.places):
-            looks = self.get_buffer(f"shown{i}")
+            looks, likely = self.get_buffer(f"shown{i}"), self.get_buffer(f"likely{i}")
             seen = frames[:, None, :, rows, columns] - self.around[:, rows, columns]
             apart = (self.get_buffer(f"cover{i}") * (seen - looks).square()).sum((2, 3, 4))
-            shown[:, :, rows, columns] += looks[apart.argmin(1)]
+            apart = torch.where(likely[last[:, i]], follows * apart, apart)
+            same = last[:, i, None] == torch.arange(len(looks), device=last.device)
+            now[:, i] = torch.where(same, stays / follows * apart, apart).argmin(1)
+            shown[:, :, rows, columns] += looks[now[:, i]]
         box = self.box
         frames[:, :, *box] = torch.where(self.area[box], shown[:, :, *box], frames[:, :, *box])
-        return frames
+        return now
 
 
 class Place(NamedTuple):
-    """A sprite and its tile's first row and column on the game's screen."""
+    """A sprite and its tile's first row and column on the game's screen; and for how many frames it was not found."""
 
     sprite: int
     row: int
     column: int
+    unseen: int = 0
 
 
 class Sprites(nn.Module):
@@ -124,8 +156,10 @@ class Sprites(nn.Module):
     Args:
         sheet: uint8 `[side, side, 3]`, as large as the game's screen when that is padded to a square, with a sprite in
             each square tile of 32 pixels that is not all black. Black pixels of a sprite are see-through. Sprites side
-            by side, row after row, are looks of one thing; one between two black tiles may be there several times. With
-            `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be.
+            by side, row after row, are looks of one thing; one between two black tiles may be there several times. The
+            thing in the first tile is what changes spots, and nothing does if that is black. With
+            `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be,
+            and red where those are that are there at once: so many are followed from frame to frame.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
@@ -155,6 +189,7 @@ class Sprites(nn.Module):
         tiles = tiles.reshape(-1, TILE, TILE, 3)
         there = tiles.any((1, 2, 3))
         thing = np.diff(there, prepend=False).cumsum()[there]
+        first = bool(np.asarray(there)[0])
         tiles = tiles[there]
         if not len(tiles):
             raise ValueError("The sheet of sprites is all black; expected one sprite at least.")
@@ -187,6 +222,9 @@ class Sprites(nn.Module):
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.contiguous(), persistent=False)
+        self.changing = int(self.things[0]) if first else 0
+        red = (paths[::STEP, ::STEP, 0] > 0) & (paths[::STEP, ::STEP, 1] == 0)
+        self.cast = int(red.sum())
 
     def _paths(self, screen: np.ndarray) -> Tensor:
         """Which tiles may hold a sprite, bool `[h - 15, w - 15]`."""
@@ -195,18 +233,59 @@ class Sprites(nn.Module):
             return torch.ones(tiles, tiles, dtype=torch.bool)
         return torch.from_numpy(screen[TILE // 2 :: STEP, TILE // 2 :: STEP].any(-1))[:tiles, :tiles]
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """The frames `[N, 3, 512, 512]` in [-1, 1], written to, with all sprites that are found in them drawn."""
-        for frame in frames:
-            self._draw(frame, *self.find(frame))
-        return frames
+    def forward(self, frames: Tensor, last: Tensor) -> Tensor:
+        """Draw all sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], which are written to.
 
-    def find(self, frame: Tensor) -> tuple[list[Place], list[Place]]:
-        """The sprites of a frame `[3, 512, 512]`, the uppermost first, and what it shows of a thing a second time."""
+        `last` is who was shown before, int64 `[N, cast, 4]` (a `Place` each, or -1); that of now is returned.
+        """
+        now = torch.full_like(last, -1)
+        for frame, before, after in zip(frames, last, now, strict=True):
+            known = [Place(*place) for place in before.tolist() if place[0] >= 0]
+            places, surplus = self.find(frame, known)
+            if self.cast:
+                places, others, cast = self._follow(places, known)
+                surplus += others
+                for row, place in zip(after, cast, strict=False):
+                    row[:] = row.new_tensor(place)
+            self._draw(frame, places, surplus)
+        return now
+
+    def reaches(self, cast: Tensor, points: Tensor) -> Tensor:
+        """Which points of a frame (row, column) `[P, 2]` what changes spots may be changing, bool `[N, P]`.
+
+        Those near to where it was shown in the `cast` int64 `[N, cast, 4]`, or all if it was not.
+        """
+        place, shown = self._changer(cast)
+        middle = (place + TILE / 2) * (FRAME_SIZE / self.side)
+        return ((middle[:, None] - points).abs().amax(-1) <= TILE) | ~shown[:, None]
+
+    def moved(self, last: Tensor, now: Tensor) -> Tensor:
+        """Whether what changes spots is elsewhere than it was, bool `[N]`; true where it is not known."""
+        (one, before), (other, after) = self._changer(last), self._changer(now)
+        return (one != other).any(1) | ~before | ~after
+
+    def _changer(self, cast: Tensor) -> tuple[Tensor, Tensor]:
+        """The place (row, column) of what changes spots, `[N, 2]`, and whether it is there, bool `[N]`."""
+        if not self.changing or not self.cast:
+            return cast.new_zeros(len(cast), 2), torch.zeros(len(cast), dtype=torch.bool, device=cast.device)
+        who = (cast[..., 0] >= 0) & (self.things[cast[..., 0]] == self.changing)
+        return cast[torch.arange(len(cast)), who.int().argmax(1), 1:3], who.any(1)
+
+    def find(self, frame: Tensor, last: Sequence[Place] = ()) -> tuple[list[Place], list[Place]]:
+        """The sprites of a frame `[3, 512, 512]`, the uppermost first, and what it shows of a thing a second time.
+
+        Of two of a thing it is the one near to where it was `last`, or else the one that fits better.
+        """
         things: list[int] = self.things.tolist()
         search = _Search(self, frame)
+        known = {things[place.sprite]: place for place in last}
         found = list(search.run())
-        best = {things[place.sprite]: place for _, place in sorted(found)}
+
+        def likely(fit: float, place: Place) -> tuple[bool, float]:
+            was = known.get(things[place.sprite])
+            return was is not None and _apart(place, was) <= REACH, fit
+
+        best = {things[place.sprite]: place for _, place in sorted(found, key=lambda each: likely(*each))}
         places = [place for _, place in found if place == best[things[place.sprite]] or not things[place.sprite]]
         surplus = [place for _, place in found if place not in places]
         if surplus:
@@ -216,10 +295,47 @@ class Sprites(nn.Module):
             (surplus if things[place.sprite] else places).append(place)
         return places, surplus
 
+    def _follow(self, places: list[Place], last: list[Place]) -> tuple[list[Place], list[Place], list[Place]]:
+        """Who is to be drawn of those found and those shown `last`, who is one too many, and the cast from now on.
+
+        Nobody vanishes alone and nobody comes from nowhere: who is not found is hidden by who is near, or stays where
+        it was.
+        """
+        thing = self.things.tolist()
+        pairs = [
+            (not thing[now.sprite] or thing[now.sprite] != thing[was.sprite], _apart(was, now), i, j)
+            for i, was in enumerate(last)
+            for j, now in enumerate(places)
+            if thing[was.sprite] == thing[now.sprite] or not thing[was.sprite] * thing[now.sprite]
+        ]
+        went: dict[int, Place] = {}
+        new = set(range(len(places)))
+        for _, _, i, j in sorted(pairs):
+            if i not in went and j in new:
+                went[i] = places[j]
+                new.remove(j)
+        followed, held = [*went.values()], []
+        gone = [was for i, was in enumerate(last) if i not in went]
+        for was in gone if places else []:
+            # Who was there hides it wherever they went, as do those who have come there: but if what changes spots did,
+            # something would have come of it.
+            covers = [place for i, place in went.items() if _apart(last[i], was) <= HIDES]
+            covers += [place for place in places if _apart(place, was) <= HIDES]
+            if thing[was.sprite]:
+                covers = [place for place in covers if thing[place.sprite] != self.changing or not self.changing]
+            cover = min(covers, key=lambda place: _apart(place, was), default=was)
+            held.append(was._replace(row=cover.row, column=cover.column, unseen=0 if covers else was.unseen + 1))
+        room = max(0, self.cast - len(followed) - len(held))
+        joined = sorted(new)[:room]
+        surplus = [places[j] for j in sorted(new)[room:] if last]
+        shown = [place for place in places if place not in surplus]
+        shown += [place for place in held if 0 < place.unseen <= PATIENCE]
+        return shown, surplus, followed + held + [places[j] for j in joined]
+
     def _draw(self, frame: Tensor, places: list[Place], surplus: list[Place]) -> None:
         """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""
         drawn = []
-        for i, (sprite, row, column) in enumerate([*surplus, *reversed(places)]):
+        for i, (sprite, row, column, _) in enumerate([*surplus, *reversed(places)]):
             rows, columns = (_reached(start, start + TILE, self.side, HALO) for start in (row, column))
             down, across = self.resize[rows, row : row + TILE], self.resize[columns, column : column + TILE].T
             cover, view = down @ self.covers[sprite] @ across, frame[:, rows, columns]
@@ -317,6 +433,11 @@ class _Search:
         sums = _sums(self.moving[around] * self.free[around])[0]
         near = np.s_[top : top + sums.shape[0], left : left + sums.shape[1]]
         self.most[near] = sums.masked_fill(self.tried[near] | ~self.sprites.paths[near], 0)
+
+
+def _apart(one: Place, other: Place) -> int:
+    """How far two places are apart, the larger of both ways, in the game's pixels."""
+    return max(abs(one.row - other.row), abs(one.column - other.column))
 
 
 def spots(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

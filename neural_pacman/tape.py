@@ -61,6 +61,7 @@ class Tape:
         self._latents = Rows()
         self._settled = Rows()
         self._generators = Rows()
+        self._known = Rows()
 
     def __len__(self) -> int:
         """The number of steps."""
@@ -75,12 +76,13 @@ class Tape:
         self._latents.append(state.engine.latents[-1][0].cpu().numpy())
         self._settled.append(state.engine.latents[-2][0].cpu().numpy())
         self._generators.append(state.engine.generators[0].numpy())
+        self._known.append(state.engine.known[0].cpu().numpy())
 
     def pop(self) -> None:
         """Go back by a step. IndexError where the dream began."""
         for kept in (self.actions, self.rewards, self.ends, self._lives_lost):
             kept.pop()
-        for rows in (self._latents, self._settled, self._generators):
+        for rows in (self._latents, self._settled, self._generators, self._known):
             rows.pop()
 
     @property
@@ -113,6 +115,7 @@ class Tape:
             ),
             actions=torch.cat([self.start.engine.actions, led], dim=1)[:, -HISTORY + 1 :],
             generators=(torch.from_numpy(self._generators[steps - 1].copy()),),
+            known=torch.from_numpy(self._known[steps - 1].copy())[None],
         )
         news = {"step": steps, "points": self.points, "life_lost": self._lives_lost[-1]}
         progress = {name: np.full_like(was, news.get(name, was[0])) for name, was in self.start.progress.items()}

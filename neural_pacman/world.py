@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neural_pacman.actions import ACTION_ORDER, NUM_ACTIONS, one_hot
-from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE, FrameAutoencoder
+from neural_pacman.autoencoder import LATENT_CHANNELS, LATENT_SIZE, Decoded, FrameAutoencoder
 from neural_pacman.denoiser import DENOISERS, Denoiser, fold
 from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY
@@ -248,15 +248,17 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `[..., 32, 16, 16]` as frames float32 `[..., 3, 512, 512]` in [-1, 1]."""
-        return self.decode_both(latents)[1]
+        _check_shape("latents", latents, (..., *LATENT))
+        return self.autoencoder.decode(latents.reshape(-1, *LATENT)).reshape(*latents.shape[:-3], *FRAME)
 
     @torch.no_grad()
-    def decode_both(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames as the network draws them, and as `decode` shows them: a dream settles on the difference."""
-        _check_shape("latents", latents, (..., *LATENT))
-        drawn, shown = self.autoencoder.decode_both(latents.reshape(-1, *LATENT))
-        shape = (*latents.shape[:-3], *FRAME)
-        return drawn.reshape(shape), shown.reshape(shape)
+    def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:
+        """Latents `[B, 32, 16, 16]` as frames, as the network draws them and as they are shown after other ones.
+
+        `known` is what these showed, int16 `[B, M]`, or the autoencoder's `blank`.
+        """
+        _check_shape("latents", latents, ("B", *LATENT))
+        return self.autoencoder.decode_after(known, latents)
 
     @torch.no_grad()
     def settles(self, noise: Tensor) -> Tensor:

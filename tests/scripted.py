@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from neural_pacman.autoencoder import Decoded
 from neural_pacman.frames import to_tensor
 from neural_pacman.panel import View
 from neural_pacman.play import Play, play
@@ -65,10 +66,14 @@ class ScriptedWorld(WorldModel):
         time.sleep(self.seconds)
         return latent
 
-    def decode_both(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, latents: Tensor) -> Tensor:
         colors = COLORS[latents[ACTION_AT].int().numpy()]
         frames = to_tensor(np.broadcast_to(colors[..., None, None, :], (*colors.shape[:-1], 512, 512, 3)))
-        return frames, frames
+        return frames
+
+    def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:
+        frames = self.decode(latents)
+        return Decoded(frames, frames, known)
 
     def judge(self, history: Tensor, actions: Tensor, next_latent: Tensor) -> Outcome:
         steps = next_latent[STEP_AT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from neural_pacman.autoencoder import MOST_LIVE, FrameAutoencoder, SparseConv2d
+from neural_pacman.autoencoder import MOST_LIVE, RENEWED, Decoded, FrameAutoencoder, SparseConv2d
 from neural_pacman.engine import DreamEngine
 from neural_pacman.frames import prepare, psnr, to_images, to_tensor
+from neural_pacman.looks import PATIENCE
 from neural_pacman.world import WorldModel
 from training.looks import find_pictures
+
+
+def shown(model: FrameAutoencoder, frames: Tensor) -> Tensor:
+    """Frames, written to, as they are shown when none was before."""
+    model._decide(frames, model.blank(len(frames)))
+    return frames
+
+
+def after_nothing(model: FrameAutoencoder, latents: Tensor) -> Decoded:
+    """The frames of latents as they are shown when none was before."""
+    return model.decode_after(model.blank(len(latents)), latents)
 
 
 def test_a_pixel_of_two_looks_shows_one_of_them_or_something_else() -> None:
@@ -28,8 +41,7 @@ def test_a_pixel_of_two_looks_shows_one_of_them_or_something_else() -> None:
         frames[1, :, 100, 200] += 2 * brightness
         frames[1, :, 50, 50] += 2 * brightness  # a pixel of one look
         frames[0, 2, 3, 4] += 1.5  # blue, as a ghost
-        before = frames.clone()
-        after = model._decided(frames)
+        before, after = frames.clone(), shown(model, frames)
         white = to_tensor(background)[:, 3, 4] if decided else torch.full((3,), -1.0)
         assert torch.allclose(after[1, :, 3, 4], white) and torch.allclose(after[1, :, 100, 200], white)
         assert torch.equal(after[0], before[0]) and torch.equal(after[1, :, 50, 50], before[1, :, 50, 50])
@@ -47,9 +59,9 @@ def test_a_spot_of_two_looks_is_decided_as_a_whole() -> None:
         frame[:, 101:103, 201:203] += 0.2
     frames[2, 2, 100:104, 200:202] = 1.0  # a ghost hides half of it
     hidden = frames[2, :, 100:104, 200:202].clone()
-    shown = to_images(model._decided(frames))
-    assert np.array_equal(shown[0], other) and np.array_equal(shown[1], background)
-    assert np.array_equal(shown[2, :, 202:], other[:, 202:]) and torch.equal(frames[2, :, 100:104, 200:202], hidden)
+    whole = to_images(shown(model, frames))
+    assert np.array_equal(whole[0], other) and np.array_equal(whole[1], background)
+    assert np.array_equal(whole[2, :, 202:], other[:, 202:]) and torch.equal(frames[2, :, 100:104, 200:202], hidden)
 
 
 def test_a_decoded_frame_shows_what_was_decided() -> None:
@@ -62,7 +74,7 @@ def test_a_decoded_frame_shows_what_was_decided() -> None:
     latents = torch.randn(2, 32, 16, 16) / 4
     before, after = plain.decode(latents), deciding.decode(latents)
     assert torch.equal(before[:, :, 1::2], after[:, :, 1::2])
-    assert torch.equal(deciding._decided(before.clone()), after)
+    assert torch.equal(shown(deciding, before.clone()), after)
     assert (before != after)[:, :, ::2].float().mean() > 0.1
 
 
@@ -83,10 +95,19 @@ def ghost(colour: tuple[int, int, int], eyes: int) -> np.ndarray:
 GHOSTS = [ghost(colour, eyes) for colour in (PINK, CYAN, BLUE) for eyes in (2, 8)]
 
 
-def screen_with(*ghosts: tuple[int, int, int], figures: tuple[int, ...] = ()) -> np.ndarray:
-    """A screen of the game, uint8 `[552, 456, 3]`: ghosts (which, row, column), the first uppermost, and figures."""
+PELLETS = [(row, column) for row in range(120, 420, 60) for column in range(90, 380, 50)]
+"""The rows and columns of pellets."""
+
+
+def screen_with(
+    *ghosts: tuple[int, int, int], figures: tuple[int, ...] = (), pellets: Sequence[tuple[int, int]] = ()
+) -> np.ndarray:
+    """A screen of the game, uint8 `[552, 456, 3]`: ghosts (which, row, column), the first uppermost, figures, and
+    pellets (row, column)."""
     screen = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     screen[100:104] = (0, 0, 255)  # a wall
+    for row, column in pellets:
+        screen[row : row + 4, column : column + 4] = (255, 240, 230)
     for which, row, column in reversed(ghosts):
         view = screen[row : row + 24, column : column + 24]
         view[:] = np.where(GHOSTS[which].any(-1, keepdims=True), GHOSTS[which], view)
@@ -97,12 +118,12 @@ def screen_with(*ghosts: tuple[int, int, int], figures: tuple[int, ...] = ()) ->
 
 
 LANES = 240, 302, 400, 440
-"""The rows of a pink, a cyan and two blue ghosts; two that touch walk in another one."""
+"""The rows of a pink, a cyan and two blue ghosts, as a rule; two that touch walk in another one."""
 
 
 def screens(count: int = 90) -> list[np.ndarray]:
     """Ghosts wherever they go, one pink, one cyan and two blue ones, two more over one another, and a score of two
-    figures of seven."""
+    figures of seven, which counts up."""
     rng = np.random.default_rng(0)
     made = []
     for number in range(count):
@@ -111,6 +132,24 @@ def screens(count: int = 90) -> list[np.ndarray]:
         column = int(4 * rng.integers(20, 80))
         pair = [(number % 6, 200, column), ((number + 1) % 6, 200, column + 12)]
         made.append(screen_with(*pair, *alone, figures=(number % 7, number // 7 % 7)))
+    return made
+
+
+def meals(count: int = 100) -> list[np.ndarray]:
+    """A pink and a cyan ghost, and pellets: between the first and the second of each two screens the pink one eats one
+    that is beside it; the cyan one passes over another."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count // 2):
+        eaten, passed = number % len(PELLETS), (number + 7) % len(PELLETS)
+        standing = [place for i, place in enumerate(PELLETS) if i not in (eaten, passed) and rng.random() < 0.7]
+        pink, cyan = (
+            (PELLETS[i][0] + 4 * int(rng.integers(-3, 3)) - 8, PELLETS[i][1] + aside)
+            for i, aside in ((eaten, 8), (passed, -8))
+        )
+        for pellets in ([*standing, PELLETS[eaten]], standing):
+            look = int(rng.integers(0, 2))
+            made.append(screen_with((look, *pink), (2 + look, *cyan), pellets=[*pellets, PELLETS[passed]]))
     return made
 
 
@@ -123,11 +162,19 @@ def drawn() -> FrameAutoencoder:
     return FrameAutoencoder.create("tiny", background, other, signs, sprites)
 
 
+@pytest.fixture(scope="module")
+def eating() -> FrameAutoencoder:
+    """One with the looks that are found where pellets are eaten."""
+    played = meals()
+    pictures = find_pictures(np.stack([prepare(screen) for screen in played]), played)
+    return FrameAutoencoder.create("tiny", *pictures)
+
+
 def decided(model: FrameAutoencoder, screen: np.ndarray, blur: int = 1, strength: float = 1.0) -> np.ndarray:
     """What is shown of a screen that was decoded blurred, and faded towards black."""
     frames = to_tensor(prepare(screen))[None]
     frames = torch.nn.functional.avg_pool2d(frames, blur, 1, blur // 2, count_include_pad=False)
-    return to_images(model._decided(strength * (frames + 1) - 1))[0]
+    return to_images(shown(model, strength * (frames + 1) - 1))[0]
 
 
 def test_the_looks_of_what_is_drawn_are_found_in_screens(drawn: FrameAutoencoder) -> None:
@@ -146,6 +193,7 @@ def test_the_looks_of_what_is_drawn_are_found_in_screens(drawn: FrameAutoencoder
     things = drawn.sprites.things.tolist()
     thing = dict(zip(looks, things, strict=True))
     assert thing[0] == thing[1] != thing[2] == thing[3] and thing[0] * thing[2] > 0 == thing[4] == thing[5]
+    assert drawn.sprites.cast == 4 and not drawn.sprites.changing
 
 
 def test_what_is_drawn_blurred_is_shown_as_the_game_draws_it(drawn: FrameAutoencoder) -> None:
@@ -201,6 +249,117 @@ def test_what_is_no_sprite_or_hardly_there_stays_as_it_was_decoded(drawn: FrameA
     strange[200:224:2, 100:124] = (0, 255, 0)
     strange[340:376, 300:340] = (255, 255, 255)
     assert psnr(decided(drawn, strange), prepare(strange)) > 45
+
+
+def after(model: FrameAutoencoder, known: Tensor, screen: np.ndarray) -> tuple[np.ndarray, Tensor]:
+    """What is shown of a screen after others that something is known of, and what is known now."""
+    frames = to_tensor(prepare(screen))[None]
+    now = model._decide(frames, known)
+    return to_images(frames)[0], now
+
+
+def test_nobody_vanishes_alone(drawn: FrameAutoencoder) -> None:
+    cyan, blue = (2, 302, 120), (4, 400, 90)
+    everyone = screen_with((0, 240, 100), cyan, blue)
+    _, known = after(drawn, drawn.blank(1), everyone)
+    for times in range(PATIENCE + 3):
+        seen, known = after(drawn, known, screen_with(cyan, blue))  # the pink one stays where it was, for a while
+        assert (psnr(seen, prepare(everyone)) > 40) == (times < PATIENCE), times
+    seen, known = after(drawn, known, screen_with((0, 240, 300), cyan, blue))  # and may come back anywhere
+    assert psnr(seen, prepare(screen_with((0, 240, 300), cyan, blue))) > 40
+    _, known = after(drawn, known, everyone)
+    seen, _ = after(drawn, known, screen_with())  # all of them go at once: it is another scene
+    assert psnr(seen, prepare(screen_with())) > 40
+
+
+def test_who_is_hidden_goes_with_who_hides_it(drawn: FrameAutoencoder) -> None:
+    _, known = after(drawn, drawn.blank(1), screen_with((2, 240, 108), (0, 240, 92)))
+    for column in range(112, 240, 8):
+        one = screen_with((2, 240, column))
+        seen, known = after(drawn, known, one)
+        assert psnr(seen, prepare(one)) > 40
+    apart = screen_with((2, 240, 240), (0, 240, 216))
+    seen, known = after(drawn, known, apart)
+    assert psnr(seen, prepare(apart)) > 40
+    seen, _ = after(drawn, known, screen_with((2, 240, 244)))  # nobody is near: it was found, and stays
+    assert psnr(seen, prepare(screen_with((2, 240, 244), (0, 240, 216)))) > 40
+
+
+def test_nobody_comes_from_nowhere(drawn: FrameAutoencoder) -> None:
+    four = [(0, 240, 100), (2, 302, 120), (4, 400, 90), (5, 440, 90)]
+    _, known = after(drawn, drawn.blank(1), screen_with(*four[1:]))
+    seen, known = after(drawn, known, screen_with(*four))  # somebody was out of sight when it began
+    assert psnr(seen, prepare(screen_with(*four))) > 35
+    seen, known = after(drawn, known, screen_with(*four, (4, 400, 300)))
+    assert psnr(seen, prepare(screen_with(*four))) > 35
+    turned = [(4, 240, 104), *four[1:]]  # one that looks like another now is still the same
+    seen, known = after(drawn, known, screen_with(*turned))
+    assert psnr(seen, prepare(screen_with(*turned))) > 35
+    fresh, _ = after(drawn, drawn.blank(1), screen_with(*four, (4, 400, 300)))
+    assert psnr(fresh, prepare(screen_with(*four, (4, 400, 300)))) > 35
+
+
+def test_of_two_figures_alike_it_is_the_one_that_follows(drawn: FrameAutoencoder) -> None:
+    for last in range(5):
+        _, known = after(drawn, drawn.blank(1), screen_with(figures=(last, 0)))
+        following, another = (screen_with(figures=(last + ahead, 0)) for ahead in (1, 2))
+        halfway = ((following.astype(int) + another) // 2).astype(np.uint8)
+        seen, _ = after(drawn, known, halfway)
+        assert np.array_equal(seen, decided(drawn, following)), last
+        seen, _ = after(drawn, known, another)  # where it is clear it is what is seen
+        assert np.array_equal(seen, decided(drawn, another)), last
+
+
+def test_pellets_change_where_they_are_eaten(eating: FrameAutoencoder) -> None:
+    assert eating.sprites is not None and eating.sprites.cast == 2
+    eater = eating.sprites.colours[eating.sprites.things == eating.sprites.changing][:, :, 18, 8]
+    assert eater.add(1).mul(127.5).round().int().tolist() == [list(PINK)] * 2
+    near, far = ((0, PELLETS[i][0] - 8, PELLETS[i][1] + 8) for i in (0, 9))
+    cyan, over = ((2, PELLETS[i][0] - 8, PELLETS[i][1] - 8) for i in (20, 5))
+    blank, left = eating.blank(1), PELLETS[1:]
+    _, known = after(eating, blank, screen_with(near, cyan, pellets=PELLETS))
+    for drawn, shown in (
+        ((near, cyan, left[:14] + left[15:]), (near, cyan, left)),  # one that is eaten, and one far from there
+        ((far, cyan, left), (far, cyan, left)),
+        ((far, cyan, PELLETS), (far, cyan, left)),
+        ((far, over, left[:4] + left[5:]), (far, over, left)),  # one that is hidden
+        ((far, cyan, left[:4] + left[5:]), (far, cyan, left)),
+    ):
+        seen, known = after(eating, known, screen_with(*drawn[:2], pellets=drawn[2]))
+        expected, _ = after(eating, blank, screen_with(*shown[:2], pellets=shown[2]))
+        assert psnr(seen, expected) > 50, drawn
+
+
+def test_who_meets_what_eats_is_not_hidden_by_it(eating: FrameAutoencoder) -> None:
+    pink, cyan = ((which, PELLETS[i][0] - 8, PELLETS[i][1] + aside) for which, i, aside in ((0, 9, 8), (2, 9, -8)))
+    both = screen_with(pink, cyan)
+    _, known = after(eating, eating.blank(1), both)
+    for left, shown in ((pink, both), (cyan, screen_with(cyan))):
+        seen, _ = after(eating, known, screen_with(left))
+        assert psnr(seen, prepare(shown)) > 35, left
+
+
+def test_many_pellets_change_together_anywhere() -> None:
+    background, other = np.zeros((2, 512, 512, 3), np.uint8)
+    places = [(20 * row, 20 * column) for row in range(5) for column in range(5)]
+    for row, column in places:
+        other[200 + row : 204 + row, 200 + column : 204 + column] = 255
+    sheet = np.zeros((1024, 512, 3), np.uint8)
+    sheet[4:28, 4:28] = sheet[4:20, 36:60] = PINK  # two looks of one thing, in the first tile
+    sheet[512:] = 255
+    sheet[612:614, 100:102] = (255, 0, 0)
+    model = FrameAutoencoder.create("tiny", background, other, sprites=sheet)
+    assert model.sprites is not None and model.sprites.cast == 1 and model.sprites.changing
+    frame = background.copy()
+    frame[50:74, 60:84] = PINK
+    frames = to_tensor(np.stack([frame] * 3))
+    known = model._decide(frames.clone(), model.blank(3))
+    for changed, count in zip(frames, (3, RENEWED - 1, RENEWED), strict=True):
+        for row, column in places[:count]:
+            changed[:, 200 + row : 204 + row, 200 + column : 204 + column] = 1
+    now = model._decide(frames, known)
+    assert (now[:, : len(places)] == 1).sum(1).tolist() == [0, 0, RENEWED]
+    assert np.array_equal(to_images(frames)[0], frame)
 
 
 def test_looks_that_cannot_be_are_refused() -> None:
@@ -272,7 +431,7 @@ def test_what_fades_little_by_little_does_not_when_it_settles(pixels: Pixels) ->
     for _ in range(10):
         fading[0, :3, 4, 4] -= 0.1 * (pink + 1)
         held[0, :3, 4, 4] -= 0.1 * (pink + 1)
-        held = pixels.settle(held, *pixels.decode_both(held))
+        held = pixels.settle(held, *after_nothing(pixels, held)[:2])
     assert colour_at(fading, 4, 4) == [0, 0, 0] and colour_at(held, 4, 4) == list(PINK)
 
 
@@ -280,7 +439,7 @@ def test_where_nothing_is_in_doubt_nothing_moves(pixels: Pixels) -> None:
     latents = torch.full((2, 32, 16, 16), -1.0)
     latents[0, :3, 4, 4] = 0.8 * to_tensor(np.array([[PINK]], np.uint8)).flatten()
     latents[:, 3:] = torch.randn(2, 29, 16, 16, generator=torch.Generator().manual_seed(0))  # no frame shows it
-    settled = pixels.settle(latents, *pixels.decode_both(latents))
+    settled = pixels.settle(latents, *after_nothing(pixels, latents)[:2])
     assert colour_at(settled, 4, 4) == list(PINK)
     moved = (settled - latents).abs().amax(1) > 1e-5
     assert moved.nonzero().tolist() == [[0, 4, 4]]

@@ -84,11 +84,13 @@ def draw_frames(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int
 
 
 class Screens(Sequence[np.ndarray]):
-    """About `count` upright screens spread evenly over the datasets, uint8 `[H, W, 3]`, read when asked for."""
+    """About `count` upright screens, uint8 `[H, W, 3]`, read when asked for: two in a row, then another two, and so on,
+    spread evenly over the datasets."""
 
     def __init__(self, datasets: tuple[str, ...], held_out: tuple[int, ...], count: int) -> None:
-        places = [(episode, k) for episode in episodes_of(datasets, held_out) for k in range(len(episode))]
-        self.places = [places[i] for i in np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)]
+        pairs = [(episode, k) for episode in episodes_of(datasets, held_out) for k in range(0, len(episode) - 1, 2)]
+        chosen = np.linspace(0, len(pairs) - 1, min(count // 2, len(pairs))).astype(int)
+        self.places = [(episode, k + i) for episode, k in (pairs[pair] for pair in chosen) for i in range(2)]
 
     def __len__(self) -> int:
         return len(self.places)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from neural_pacman.autoencoder import RENEWED
 from neural_pacman.frames import prepare, to_tensor
 from neural_pacman.looks import STEP, TILE, Sprites, spots
 from neural_pacman.world_folder import PICTURES
@@ -24,6 +26,8 @@ Pictures = tuple[np.ndarray | None, ...]
 
 SOME = 301
 """Screens that tell what stands still and what are signs."""
+LEAST_ALIKE = 4
+"""Spots of two looks that look alike."""
 MOST_LOOKS = 12
 """Pictures that a sign has, at most."""
 LEAST_SHOWN, LEAST_SHARE = 3, 0.95
@@ -33,18 +37,23 @@ BLOCK = 4
 LEAST_PIXELS = 60
 """Pixels of a sprite."""
 LEAST_TIMES = 6
-"""Times that a sprite is seen."""
+"""Screens on which a sprite is seen, and on which so many are."""
 MARGIN = 2
 """Empty pixels before a sprite in its tile."""
 GAP, SLACK = 5, 2
 """Half the cells between places on a path that are not seen, and the cells beside it: a ghost's eyes alone, say, lie
 elsewhere in their tile than in a ghost's."""
+LEAST_CHANGES, LEAST_NEAR = 20, 0.8
+"""Spots that change while a thing is on the screen, and the share of these that it is near to, for it to be what
+changes them."""
 LEAST_EXPECTED, MOST_TOGETHER = 3.0, 0.1
 """Screens that would show two sprites together by chance, for them to be looks of one thing, and the share of these
 that may do so."""
 
 Picture = tuple[int, int, bytes]
 """Height, width and pixels of a sprite."""
+Seen = tuple[Picture, int, int]
+"""And its first row and column on a screen."""
 Sign = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 """Rows and columns of its pixels, and its looks."""
 
@@ -59,70 +68,138 @@ def find_pictures(frames: np.ndarray, screens: Sequence[np.ndarray], kept: Pictu
     """The pictures of prepared frames `[N, 512, 512, 3]` and of screens, as far as they are not there."""
     background, other, signs, sprites = kept or [None] * len(PICTURES)
     background = median_frame(frames) if background is None else background
-    other = other_look(frames, background) if other is None else other
     if signs is None and sprites is None:
-        signs, sprites = find_looks(screens)
+        *maze, signs, sprites = find_looks(screens)
+        other = _otherwise(background, *maze) if other is None else other
     return background, other, signs, sprites
 
 
-def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Signs and sprites, as `neural_pacman.looks` wants them, of upright screens uint8 `[H, W, 3]`; None for none.
+def _otherwise(background: np.ndarray, *looks: np.ndarray) -> np.ndarray:
+    """The background with what differs between two looks of its screen in the one that it does not show."""
+    one, other = map(prepare, looks)
+    shows = [np.abs(background - look.astype(int)).sum(-1, keepdims=True) for look in (one, other)]
+    return np.where(_differ(one, other)[..., None], np.where(shows[0] <= shows[1], other, one), background)
 
-    Every screen is asked for once or twice, one at a time. Those of another shape than the first are left out.
+
+def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Both looks of the maze on upright screens uint8 `[H, W, 3]`, and signs and sprites as `neural_pacman.looks` wants
+    them, None for none.
+
+    Every screen is asked for once or twice, one at a time: two in a row, then another two, and so on. Those of another
+    shape than the first are left out.
     """
     some = [screens[i] for i in np.linspace(0, len(screens) - 1, min(SOME, len(screens))).astype(int)]
     few = np.stack([screen for screen in some if screen.shape == some[0].shape])
     screens = some if len(some) == len(screens) else screens
     maze = median_frame(few)
-    other = other_look(few, maze)
+    other, alike = _alike(maze, other_look(few, maze))
     signs = [
-        (rows, columns, Counter[bytes]())
+        (rows, columns, dict[int, bytes]())
         for rows, columns in spots(np.logical_or.reduce([_differ(screen, maze) for screen in few]))
-        if (other == maze)[rows, columns].all() and _looks(Counter(screen[rows, columns].tobytes() for screen in few))
+        if _cut(maze, rows, columns) not in alike and (other == maze)[rows, columns].all()
+        if _looks(Counter(screen[rows, columns].tobytes() for screen in few))
     ]
     still = np.zeros(maze.shape[:2], bool)
     for rows, columns, _ in signs:
         still[rows, columns] = True
-    sprites: defaultdict[Picture, Counter[tuple[int, int]]] = defaultdict(Counter)
-    shown: list[list[Picture]] = []
+    small = Counter[Seen]()
+    shown: list[list[Seen]] = []
+    changed: list[np.ndarray] = []
     touching: list[int] = []
+    two, looks = [*spots(_differ(maze, other))], np.zeros(0)
     for i, screen in enumerate(screens):
+        shown.append([])
+        changed.append(np.zeros((0, 2)))
         if screen.shape != maze.shape:
             continue
+        before, looks = looks, np.array([_which(screen, maze, other, spot) for spot in two])
+        if i % 2 and len(before):
+            changed[-1] = np.reshape([np.mean(two[k], axis=1) for k in np.flatnonzero(before * looks < 0)], (-1, 2))
         for rows, columns, pictures in signs:
-            pictures[screen[rows, columns].tobytes()] += 1
-        shown.append([])
+            pictures[i] = screen[rows, columns].tobytes()
         moving = _differ(screen, maze) & _differ(screen, other) & ~still
         for rows, columns in _blocks(moving):
             row, column = int(rows.min()), int(columns.min())
             height, width = int(rows.max()) + 1 - row, int(columns.max()) + 1 - column
-            if len(rows) >= LEAST_PIXELS and max(height, width) <= TILE - 2 * MARGIN:
-                picture = np.zeros((height, width, 3), np.uint8)
-                picture[rows - row, columns - column] = screen[rows, columns]
-                shown[-1].append((height, width, picture.tobytes()))
-                sprites[shown[-1][-1]][row, column] += 1
-            elif len(rows) >= LEAST_PIXELS:
+            if max(height, width) > TILE - 2 * MARGIN:
                 touching.append(i)
-    found = [(rows, columns, _looks(pictures)) for rows, columns, pictures in signs]
-    sheet, places = _sheet(sprites, shown, maze.shape)
+            elif len(rows) >= LEAST_PIXELS:
+                shown[-1].append((_cut(screen, rows, columns), row, column))
+            else:
+                small[_cut(screen, rows, columns), row, column] += 1
+    # What looks like the other spots now and then is one too: where actors pass all the time none was recognized.
+    for (picture, row, column), times in small.items():
+        if times >= LEAST_SHOWN and picture in alike:
+            height, width, pixels = picture
+            other[row : row + height, column : column + width] = np.frombuffer(pixels, np.uint8).reshape(
+                height, width, 3
+            )
+    found = [(rows, columns, _strip(pictures)) for rows, columns, pictures in signs]
+    sheet, places, crowd = _sheet(shown, changed, maze.shape)
     if sheet is not None:
         chosen = np.unique(touching)
         chosen = chosen[np.linspace(0, len(chosen) - 1, min(SOME, len(chosen))).astype(int)]
         places |= _places(sheet, np.stack([maze, other]), (screens[i] for i in chosen))
-        sheet = np.concatenate([sheet, _paths(places, len(sheet))])
-    return _stacked([sign for sign in found if sign[2]], maze), sheet
+        sheet = np.concatenate([sheet, _paths(places, crowd, len(sheet))])
+    return maze, other, _stacked([sign for sign in found if sign[2]], maze), sheet
 
 
-def _looks(pictures: Counter[bytes]) -> list[np.ndarray]:
-    """The looks `[pixels, 3]` of a place with these pictures, the frequent ones first; none if it is not a sign's."""
+def _alike(maze: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, set[Picture]]:
+    """The other look of a maze without the spots that look like hardly any other, which are pieces of a spot or of who
+    passes; and the pictures of those that are left."""
+    found = [(spot, frozenset(_cut(look, *spot) for look in (maze, other))) for spot in spots(_differ(maze, other))]
+    times = Counter(looks for _, looks in found)
+    other = other.copy()
+    for spot, looks in found:
+        if times[looks] < LEAST_ALIKE:
+            other[spot] = maze[spot]
+    return other, {picture for looks, count in times.items() if count >= LEAST_ALIKE for picture in looks}
+
+
+def _cut(screen: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Picture:
+    """The picture that pixels of a screen make."""
+    row, column = int(rows.min()), int(columns.min())
+    picture = np.zeros((int(rows.max()) + 1 - row, int(columns.max()) + 1 - column, 3), np.uint8)
+    picture[rows - row, columns - column] = screen[rows, columns]
+    return picture.shape[0], picture.shape[1], picture.tobytes()
+
+
+def _which(screen: np.ndarray, maze: np.ndarray, other: np.ndarray, spot: tuple[np.ndarray, np.ndarray]) -> int:
+    """Whether a spot shows its one look, 1, or its other one, -1, or neither, 0."""
+    seen = screen[spot]
+    return int(np.array_equal(seen, maze[spot])) - int(np.array_equal(seen, other[spot]))
+
+
+def _looks(pictures: Counter[bytes]) -> list[bytes]:
+    """The looks of a place with these pictures, the frequent ones first; none if it is not a sign's."""
     often = [(picture, times) for picture, times in pictures.most_common() if times >= LEAST_SHOWN]
     if not 2 <= len(often) <= MOST_LOOKS or sum(times for _, times in often) < LEAST_SHARE * pictures.total():
         return []
-    return [np.frombuffer(picture, np.uint8).reshape(-1, 3) for picture, _ in often]
+    return [picture for picture, _ in often]
+
+
+def _strip(pictures: Mapping[int, bytes]) -> list[np.ndarray]:
+    """The looks `[pixels, 3]` of a sign that showed these pictures on screens by number, each followed by the one that
+    follows on it most often."""
+    looks = _looks(Counter(pictures.values()))
+    pairs = Counter((pictures[i], pictures[i + 1]) for i in pictures if i % 2 == 0 and i + 1 in pictures)
+    follows = {
+        one: other for (one, other), _ in reversed(pairs.most_common()) if one != other and {one, other} <= {*looks}
+    }
+    strip: list[bytes] = []
+    # First those that follow on none, or nobody would come to them; then, in circles, the others.
+    for look in sorted(looks, key=lambda look: look in follows.values()):
+        if look not in strip:
+            while look not in strip:
+                strip.append(look)
+                look = follows.get(look, look)
+            if strip[-1] != look:
+                strip.append(look)
+    return [np.frombuffer(picture, np.uint8).reshape(-1, 3) for picture in strip]
 
 
 def _stacked(signs: Sequence[Sign], maze: np.ndarray) -> np.ndarray | None:
-    """Mazes one above the other with the looks of all signs, the frequent ones first."""
+    """Mazes one above the other with the looks of all signs; the last one comes again where there are fewer."""
     if not signs:
         return None
     screens = np.stack([maze] * max(len(looks) for *_, looks in signs))
@@ -150,13 +227,18 @@ def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _sheet(
-    found: Mapping[Picture, Counter[tuple[int, int]]], shown: Sequence[Sequence[Picture]], shape: tuple[int, ...]
-) -> tuple[np.ndarray | None, set[tuple[int, int]]]:
-    """The frequent sprites, each shifted in its tile so that its places are cells, those of one thing side by side; and
-    where their tiles are seen."""
+    shown: Sequence[Sequence[Seen]], changed: Sequence[np.ndarray], shape: tuple[int, ...]
+) -> tuple[np.ndarray | None, set[tuple[int, int]], set[tuple[int, int]]]:
+    """The frequent sprites, each shifted in its tile so that its places are cells, those of one thing side by side, and
+    first those of what `changed` spots; and where their tiles are seen, on all screens and on one of those that show
+    most of them."""
+    found: defaultdict[Picture, Counter[tuple[int, int]]] = defaultdict(Counter)
+    for picture, row, column in chain(*shown):
+        found[picture][row, column] += 1
+    screens_with = Counter(chain(*({picture for picture, *_ in screen} for screen in shown)))
     sheet = _square(np.zeros(shape, np.uint8))
-    across, tiles, seen = len(sheet) // TILE, {}, set()
-    often = [(picture, places) for picture, places in found.items() if places.total() >= LEAST_TIMES]
+    across, tiles, shift = len(sheet) // TILE, {}, {}
+    often = [(picture, places) for picture, places in found.items() if screens_with[picture] >= LEAST_TIMES]
     for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: across**2 // 2]:
         height, width, pixels = picture
         starts = np.array([*places]) + _margins(shape)
@@ -164,15 +246,21 @@ def _sheet(
         tile = np.zeros((TILE, TILE, 3), np.uint8)
         tile[row : row + height, column : column + width] = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
         tiles[picture] = tile
-        seen |= {(int(top) - row, int(left) - column) for top, left in starts}
-    i = 0
-    for thing in _things(tiles, shown):
+        shift[picture] = _margins(shape)[0] - row, _margins(shape)[1] - column
+    seen = [
+        {(row + shift[picture][0], column + shift[picture][1]) for picture, row, column in screen if picture in tiles}
+        for screen in shown
+    ]
+    things = sorted(_things(tiles, shown), key=lambda thing: not _changes(thing, shown, changed))
+    i = int(bool(things) and not _changes(things[0], shown, changed))
+    for thing in things:
         for look in thing:
             top, left = i // across * TILE, i % across * TILE
             sheet[top : top + TILE, left : left + TILE] = tiles[look]
             i += 1
         i += 1
-    return sheet if tiles else None, seen
+    crowds = sorted(seen, key=len, reverse=True)
+    return sheet if tiles else None, set().union(*seen), crowds[min(LEAST_TIMES, len(crowds)) - 1] if tiles else set()
 
 
 def _places(sheet: np.ndarray, looks: np.ndarray, screens: Iterable[np.ndarray]) -> set[tuple[int, int]]:
@@ -181,7 +269,7 @@ def _places(sheet: np.ndarray, looks: np.ndarray, screens: Iterable[np.ndarray])
     seen = set()
     for screen in screens:
         pixels = to_tensor(_square(screen))
-        for sprite, row, column in sprites.find(to_tensor(prepare(screen)))[0]:
+        for sprite, row, column, _ in sprites.find(to_tensor(prepare(screen)))[0]:
             tile = pixels[:, row : row + TILE, column : column + TILE]
             agree = ((tile - sprites.colours[sprite]).abs() < 1 / 255).all(0)
             if agree[sprites.covers[sprite] > 0].float().mean() > 0.5:
@@ -189,17 +277,21 @@ def _places(sheet: np.ndarray, looks: np.ndarray, screens: Iterable[np.ndarray])
     return seen
 
 
-def _paths(places: Iterable[tuple[int, int]], side: int) -> np.ndarray:
-    """A screen with the middles of these tiles in white, and what is between and right beside them."""
+def _paths(places: Iterable[tuple[int, int]], crowd: Iterable[tuple[int, int]], side: int) -> np.ndarray:
+    """A screen with the middles of these tiles in white, and what is between and right beside them; in red the middles
+    of those in which somebody is at the same time."""
     cells = np.zeros((side // STEP, side // STEP), np.uint8)
     for row, column in places:
         cells[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP] = 255
     grown = Image.fromarray(cells).filter(ImageFilter.MaxFilter(2 * GAP + 1))
-    grown = grown.filter(ImageFilter.MinFilter(2 * (GAP - SLACK) + 1))
-    return np.stack([np.array(grown).repeat(STEP, 0).repeat(STEP, 1)] * 3, -1)
+    white = np.array(grown.filter(ImageFilter.MinFilter(2 * (GAP - SLACK) + 1)))
+    screen = np.stack([white] * 3, -1)
+    for row, column in crowd:
+        screen[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP] = (255, 0, 0)
+    return screen.repeat(STEP, 0).repeat(STEP, 1)
 
 
-def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Picture]]) -> list[list[Picture]]:
+def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Seen]]) -> list[list[Picture]]:
     """The sprites, looks of one thing together: no screen shows two of them, though by chance many would.
 
     What is most alike is put together first, as long as what screens show allows it.
@@ -207,7 +299,7 @@ def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Pictur
     index = {picture: i for i, picture in enumerate(tiles)}
     times = np.zeros((len(shown), len(tiles)))
     for screen, pictures in zip(times, shown, strict=True):
-        np.add.at(screen, [index[picture] for picture in pictures if picture in index], 1)
+        np.add.at(screen, [index[picture] for picture, *_ in pictures if picture in index], 1)
     # How many screens show one and another; one twice.
     there = (times > 0).astype(float)
     together = there.T @ there
@@ -234,6 +326,19 @@ def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Pictur
                 grown = True
     names = list(tiles)
     return [[names[look] for look in sorted(things[k])] for k in dict.fromkeys(thing)]
+
+
+def _changes(thing: Sequence[Picture], shown: Sequence[Sequence[Seen]], changed: Sequence[np.ndarray]) -> bool:
+    """Whether spots change where a thing of several looks is. `changed` are the middles of those that another screen
+    than the one before shows otherwise, `[spots, 2]`."""
+    near: list[bool] = []
+    pictures = {*thing}
+    for before, middles in zip(shown, changed[1:], strict=False):
+        if len(middles) >= RENEWED:
+            continue
+        for (height, width, _), row, column in (seen for seen in before if seen[0] in pictures):
+            near += (np.abs(middles - (row + height / 2, column + width / 2)).max(1) <= TILE).tolist()
+    return len(thing) > 1 and len(near) >= LEAST_CHANGES and float(np.mean(near)) >= LEAST_NEAR
 
 
 def _margins(shape: tuple[int, ...]) -> tuple[int, int]:
