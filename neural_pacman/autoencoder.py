@@ -155,13 +155,14 @@ class FrameAutoencoder(nn.Module):
         background: uint8 `[512, 512, 3]` frame whose difference is coded; None codes the frame itself.
         other: uint8 `[512, 512, 3]`, the one other look that some spots of the background have (a pellet's, eaten or
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
+            Or `[1024, 512, 3]`, both looks, one above the other, where the background itself shows something between.
         signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
 
     Raises ValueError for any of these without a background.
     """
 
     background: Tensor | None
-    other: Tensor | None
+    maze: Tensor | None
     signs: Signs | None
     sprites: Sprites | None
     two: Tensor
@@ -188,9 +189,11 @@ class FrameAutoencoder(nn.Module):
         self.pixel_unshuffle = pixel_unshuffle
         self.pictures = (background, other, signs, sprites)
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
-        self.register_buffer("other", None if other is None else to_tensor(other), persistent=False)
-        if self.background is not None and self.other is not None:
-            looks = torch.stack([self.background, self.other]).flatten(2)  # [2, 3, pixels]
+        self.register_buffer("maze", None, persistent=False)
+        if background is not None and other is not None:
+            screens = other.reshape(-1, *background.shape)
+            self.maze = to_tensor(screens if len(screens) == 2 else np.stack([background, *screens]))
+            looks = self.maze.flatten(2)  # [2, 3, pixels]
             two = (looks[0] != looks[1]).any(0).nonzero().squeeze(1)
             dark, bright = looks[:, :, two].gather(
                 0, looks[:, :, two].sum(1, keepdim=True).argsort(0).expand(-1, 3, -1)
@@ -206,10 +209,10 @@ class FrameAutoencoder(nn.Module):
         self.signs = None if signs is None else Signs(signs)
         self.sprites = None
         if sprites is not None and self.background is not None:
-            maze = torch.stack([self.background, self.background if self.other is None else self.other])
+            maze = torch.stack([self.background] * 2) if self.maze is None else self.maze
             self.sprites = Sprites(sprites, maze, None if self.signs is None else self.signs.area)
         self.parts = [
-            0 if self.other is None else len(self.middles),
+            0 if self.maze is None else len(self.middles),
             0 if self.signs is None else len(self.signs.places),
             0 if self.sprites is None else len(Place._fields) * self.sprites.cast,
         ]
@@ -259,7 +262,7 @@ class FrameAutoencoder(nn.Module):
     @property
     def decides(self) -> bool:
         """Whether decoded frames differ from what the network draws."""
-        return not (self.other is None and self.signs is None and self.sprites is None)
+        return not (self.maze is None and self.signs is None and self.sprites is None)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents `[N, 32, h, w]` as frames `[N, 3, 32 h, 32 w]`, clamped to [-1, 1]."""
@@ -307,7 +310,7 @@ class FrameAutoencoder(nn.Module):
         spots, signs, cast = known.long().split(self.parts, 1)
         cast = cast.unflatten(1, (-1, len(Place._fields)))
         in_change = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
-        if self.other is not None:
+        if self.maze is not None:
             spots = self._one_look(frames, spots, self._open(cast))
         if self.sprites is not None:
             last, cast = cast, self.sprites(frames, cast)

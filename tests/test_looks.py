@@ -64,6 +64,15 @@ def test_a_spot_of_two_looks_is_decided_as_a_whole() -> None:
     assert np.array_equal(whole[2, :, 202:], other[:, 202:]) and torch.equal(frames[2, :, 100:104, 200:202], hidden)
 
 
+def test_both_looks_may_be_others_than_the_background() -> None:
+    background, dark, bright = np.zeros((3, 512, 512, 3), np.uint8)
+    background[100:104, 200:204] = (130, 130, 0)  # somebody passed there too often
+    bright[100:104, 200:204] = 250
+    model = FrameAutoencoder.create("tiny", background, np.concatenate([bright, dark]))
+    faint, strong = ((look.astype(int) * share).astype(np.uint8) for look, share in ((bright, 0.2), (bright, 0.8)))
+    assert np.array_equal(to_images(shown(model, to_tensor(np.stack([faint, strong])))), np.stack([dark, bright]))
+
+
 def test_a_decoded_frame_shows_what_was_decided() -> None:
     torch.manual_seed(0)
     background = np.full((512, 512, 3), 100, np.uint8)

@@ -70,15 +70,14 @@ def find_pictures(frames: np.ndarray, screens: Sequence[np.ndarray], kept: Pictu
     background = median_frame(frames) if background is None else background
     if signs is None and sprites is None:
         *maze, signs, sprites = find_looks(screens)
-        other = _otherwise(background, *maze) if other is None else other
+        other = _both(background, *maze) if other is None else other
     return background, other, signs, sprites
 
 
-def _otherwise(background: np.ndarray, *looks: np.ndarray) -> np.ndarray:
-    """The background with what differs between two looks of its screen in the one that it does not show."""
+def _both(background: np.ndarray, *looks: np.ndarray) -> np.ndarray:
+    """Both looks of the maze one above the other, uint8 `[1024, 512, 3]`, like the background where they agree."""
     one, other = map(prepare, looks)
-    shows = [np.abs(background - look.astype(int)).sum(-1, keepdims=True) for look in (one, other)]
-    return np.where(_differ(one, other)[..., None], np.where(shows[0] <= shows[1], other, one), background)
+    return np.concatenate([np.where(_differ(one, other)[..., None], look, background) for look in (one, other)])
 
 
 def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -128,12 +127,13 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
             else:
                 small[_cut(screen, rows, columns), row, column] += 1
     # What looks like the other spots now and then is one too: where actors pass all the time none was recognized.
-    for (picture, row, column), times in small.items():
-        if times >= LEAST_SHOWN and picture in alike:
-            height, width, pixels = picture
-            other[row : row + height, column : column + width] = np.frombuffer(pixels, np.uint8).reshape(
-                height, width, 3
-            )
+    seen_at: defaultdict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
+    for ((height, width, pixels), row, column), times in small.items():
+        if times >= LEAST_SHOWN and (height, width, pixels) in alike:
+            seen_at[row, row + height, column, column + width].append(np.frombuffer(pixels, np.uint8))
+    for (top, bottom, left, right), both in seen_at.items():
+        for look, seen in zip((other, maze), both, strict=False):
+            look[top:bottom, left:right] = seen.reshape(bottom - top, right - left, 3)
     found = [(rows, columns, _strip(pictures)) for rows, columns, pictures in signs]
     sheet, places, crowd = _sheet(shown, changed, maze.shape)
     if sheet is not None:
