@@ -57,16 +57,17 @@ HALO = 3
 TOUCHED = 0.02
 """Share of a pixel or cell from which it is touched."""
 
-LIKELY = 0.7
+LIKELY = 0.4
 """What the squared error counts of a sign's last look, and of the one that follows it."""
-UNLIKELY = 0.3
+UNLIKELY = 0.2
 """The same of the last look alone, while nothing changes that might be counted."""
 REACH = 24
 """How far, each way, a thing is from where it was shown last: then it is more likely to be it than one farther off."""
 HIDES = 16
 """How near to a sprite, each way, one was that it may be hiding now."""
-PATIENCE = 8
-"""Frames for which one that is not found, and that nobody hides, stays where it was."""
+PATIENCE = 16
+"""Frames for which one of several that is not found, and that nobody hides, stays where it was; a thing does so until
+it is found."""
 
 
 class Signs(nn.Module):
@@ -301,12 +302,18 @@ class Sprites(nn.Module):
         Nobody vanishes alone and nobody comes from nowhere: who is not found is hidden by who is near, or stays where
         it was.
         """
-        thing = self.things.tolist()
+        thing: list[int] = self.things.tolist()
+
+        def may_be(was: Place, now: Place) -> bool:
+            # A thing may turn into what there are several of, and back, but for what changes spots.
+            one, other = thing[was.sprite], thing[now.sprite]
+            return one == other or (not one * other and one + other != self.changing)
+
         pairs = [
             (not thing[now.sprite] or thing[now.sprite] != thing[was.sprite], _apart(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
-            if thing[was.sprite] == thing[now.sprite] or not thing[was.sprite] * thing[now.sprite]
+            if may_be(was, now)
         ]
         went: dict[int, Place] = {}
         new = set(range(len(places)))
@@ -321,15 +328,14 @@ class Sprites(nn.Module):
             # something would have come of it.
             covers = [place for i, place in went.items() if _apart(last[i], was) <= HIDES]
             covers += [place for place in places if _apart(place, was) <= HIDES]
-            if thing[was.sprite]:
-                covers = [place for place in covers if thing[place.sprite] != self.changing or not self.changing]
+            covers = [place for place in covers if not self.changing or thing[place.sprite] != self.changing]
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             held.append(was._replace(row=cover.row, column=cover.column, unseen=0 if covers else was.unseen + 1))
         room = max(0, self.cast - len(followed) - len(held))
         joined = sorted(new)[:room]
         surplus = [places[j] for j in sorted(new)[room:] if last]
         shown = [place for place in places if place not in surplus]
-        shown += [place for place in held if 0 < place.unseen <= PATIENCE]
+        shown += [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
         return shown, surplus, followed + held + [places[j] for j in joined]
 
     def _draw(self, frame: Tensor, places: list[Place], surplus: list[Place]) -> None:
