@@ -33,10 +33,10 @@ thousands of black pixels exactly black, and their faint glow was 40% of the who
 DECIDED_AT = 0.45
 """How far from its darker to its brighter look a spot that has two must be, 0 to 1, to be shown as the brighter one: a
 small network draws what it is not sure of too dark."""
+LASTS = 0.2
+"""How much farther than that it must be from the look that it had in the frame before, where this is known."""
 RENEWED = 20
 """Spots that change together for them to do so wherever they are."""
-LASTS = 0.2
-"""How much farther from its last look than that, when this is known."""
 MAX_OFF = 60 / 127.5
 """How far, in one colour, a pixel may be from the line between them: farther off is something else, such as a ghost."""
 
@@ -192,6 +192,8 @@ class FrameAutoencoder(nn.Module):
         self.register_buffer("maze", None, persistent=False)
         if background is not None and other is not None:
             screens = other.reshape(-1, *background.shape)
+            if len(screens) > 2:
+                raise ValueError(f"The other look has {len(other)} rows; expected one or two frames of {FRAME_SIZE}.")
             self.maze = to_tensor(screens if len(screens) == 2 else np.stack([background, *screens]))
             looks = self.maze.flatten(2)  # [2, 3, pixels]
             two = (looks[0] != looks[1]).any(0).nonzero().squeeze(1)

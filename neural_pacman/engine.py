@@ -55,7 +55,7 @@ class EngineState:
         latents: 32 of `[B, 32, 16, 16]`, oldest first.
         actions: int64 `[B, 31]`, those between the latents.
         generators: `B` states of the dreams' noise generators, uint8.
-        known: int16 `[B, M]`, what the frame before the newest showed (`FrameAutoencoder.decode_after`).
+        known: int16 `[B, M]`, what the frame showed on which each dream settled last (`FrameAutoencoder.decode_after`).
     """
 
     version: int
@@ -85,8 +85,14 @@ class EngineState:
 
 
 def _unpickled(
-    version: int, world: str, latents: np.ndarray, actions: np.ndarray, generators: np.ndarray, known: np.ndarray
+    version: int,
+    world: str,
+    latents: np.ndarray,
+    actions: np.ndarray,
+    generators: np.ndarray,
+    known: np.ndarray | None = None,
 ) -> EngineState:
+    known = np.empty((len(actions), 0), np.int16) if known is None else known  # a state of version 1
     tensors = [torch.from_numpy(array) for array in (latents, actions, generators, known)]
     return EngineState(version, world, tensors[0].unbind(), tensors[1], tensors[2].unbind(), tensors[3])
 
@@ -106,7 +112,7 @@ class Shelf:
         kind = (tensor.shape, tensor.dtype, tensor.device)
         place = next(self._places.get(kind, iter(())), None)
         if place is None:
-            count = max(1, BLOCK_BYTES // tensor.nbytes)
+            count = max(1, BLOCK_BYTES // max(1, tensor.nbytes))
             self._places[kind] = iter(tensor.new_empty(count, *tensor.shape))
             place = next(self._places[kind])
         return place.copy_(tensor)
@@ -263,9 +269,12 @@ class DreamEngine:
 
     @torch.no_grad()
     def decode_history(self, dream: int = 0, size: int = FRAME_SIZE) -> np.ndarray:
-        """The last 32 frames of one dream, uint8 `[32, size, size, 3]`, oldest first. RuntimeError before `reset`."""
-        parts = self.history(dream).split(DECODE_CHUNK)
-        return np.concatenate([_images(self.world.decode(part), size) for part in parts])
+        """The last 32 frames of one dream, uint8 `[32, size, size, 3]`, oldest first. RuntimeError before `reset`.
+
+        The newest is as `decode` shows it, the others each by themselves.
+        """
+        parts = [self.world.decode(part) for part in self.history(dream)[:-1].split(DECODE_CHUNK)]
+        return np.concatenate([_images(part, size) for part in (*parts, self._decoded().shown[dream, None])])
 
     def get_state(self) -> EngineState:
         """The dreams as they stand. RuntimeError before `reset`."""

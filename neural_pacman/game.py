@@ -159,7 +159,8 @@ class Game:
         )
 
     def _decoded(self, tape: Tape, step: int) -> np.ndarray:
-        return to_images(self.env.world.decode(tape.latent(step).to(self.env.device)))[0]
+        known, latent = (tensor.to(self.env.device) for tensor in (tape.known(step), tape.latent(step)))
+        return to_images(self.env.world.decode_after(known, latent).shown)[0]
 
     def _tell(self, event: Event) -> None:
         if self._log:

@@ -7,6 +7,10 @@ sprite by sprite: the best fit first, what it covers is explained, until nothing
 looks of one thing, of which a screen shows one at most, and all of them keep to their paths. So where a ghost has come
 to be two, one half on either way of a junction, the better half is shown; and where it has all but faded, or changed
 its colour, it is looked for again in what is left. What fits nothing stays as it was decoded.
+
+What is left in doubt goes by the frame before. A figure stays as it was, or is followed by the one that follows it in
+the data. Who was there is there: the like of it that is nearest, or out of sight behind somebody, or where it was. And
+pellets, the spots of two looks that `neural_pacman.autoencoder` decides, change near who changes them in the data.
 """
 
 from __future__ import annotations
@@ -258,7 +262,7 @@ class Sprites(nn.Module):
         """
         place, shown = self._changer(cast)
         middle = (place + TILE / 2) * (FRAME_SIZE / self.side)
-        return ((middle[:, None] - points).abs().amax(-1) <= TILE) | ~shown[:, None]
+        return ((middle[:, None] - points).abs().amax(-1) <= TILE * FRAME_SIZE / self.side) | ~shown[:, None]
 
     def moved(self, last: Tensor, now: Tensor) -> Tensor:
         """Whether what changes spots is elsewhere than it was, bool `[N]`; true where it is not known."""
@@ -321,22 +325,22 @@ class Sprites(nn.Module):
             if i not in went and j in new:
                 went[i] = places[j]
                 new.remove(j)
-        followed, held = [*went.values()], []
-        gone = [was for i, was in enumerate(last) if i not in went]
-        for was in gone if places else []:
+        room = max(0, self.cast - len(last))
+        joined = [places[j] for j in sorted(new)[:room]]
+        surplus = [places[j] for j in sorted(new)[room:] if last]
+        places = [place for place in places if place not in surplus]
+        held = []
+        for was in [was for i, was in enumerate(last) if i not in went] if places else []:
             # Who was there hides it wherever they went, as do those who have come there: but if what changes spots did,
             # something would have come of it.
             covers = [place for i, place in went.items() if _apart(last[i], was) <= HIDES]
             covers += [place for place in places if _apart(place, was) <= HIDES]
             covers = [place for place in covers if not self.changing or thing[place.sprite] != self.changing]
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
-            held.append(was._replace(row=cover.row, column=cover.column, unseen=0 if covers else was.unseen + 1))
-        room = max(0, self.cast - len(followed) - len(held))
-        joined = sorted(new)[:room]
-        surplus = [places[j] for j in sorted(new)[room:] if last]
-        shown = [place for place in places if place not in surplus]
-        shown += [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
-        return shown, surplus, followed + held + [places[j] for j in joined]
+            unseen = 0 if covers else min(was.unseen, PATIENCE) + 1
+            held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen))
+        shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
+        return places + shown, surplus, [*went.values(), *held, *joined]
 
     def _draw(self, frame: Tensor, places: list[Place], surplus: list[Place]) -> None:
         """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""
@@ -448,13 +452,15 @@ def _apart(one: Place, other: Place) -> int:
 
 def spots(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows and columns of each set of true pixels of `[h, w]` that touch, corners counted."""
-    left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    left = dict.fromkeys((int(row), int(column)) for row, column in np.argwhere(mask))
     while left:
-        spot = [left.pop()]
+        spot = [left.popitem()[0]]
         for row, column in spot:  # grows while it is gone through
-            around = {(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & left
-            left -= around
-            spot.extend(around)
+            around = ((row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1))
+            found = [place for place in around if place in left]
+            spot += found
+            for place in found:
+                del left[place]
         rows, columns = np.array(spot).T
         yield rows, columns
 

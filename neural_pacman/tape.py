@@ -96,6 +96,10 @@ class Tape:
             return self.start.engine.latents[step - 1]
         return torch.from_numpy(self._latents[step - 1])[None]
 
+    def known(self, step: int) -> Tensor:
+        """What was known of the frame before that of a step, int16 `[1, M]`, 0 to `len`."""
+        return self.start.engine.known if step == 0 else torch.from_numpy(self._known[step - 1])[None]
+
     def _before(self, step: int) -> Tensor:
         """The same as the steps after it see it: a dream may have settled before it went on."""
         return self.latent(step) if step < 0 else torch.from_numpy(self._settled[step])[None]

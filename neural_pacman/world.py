@@ -249,7 +249,9 @@ class WorldModel(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `[..., 32, 16, 16]` as frames float32 `[..., 3, 512, 512]` in [-1, 1]."""
         _check_shape("latents", latents, (..., *LATENT))
-        return self.autoencoder.decode(latents.reshape(-1, *LATENT)).reshape(*latents.shape[:-3], *FRAME)
+        flat = latents.reshape(-1, *LATENT)
+        shown = self.decode_after(self.autoencoder.blank(len(flat)), flat).shown
+        return shown.reshape(*latents.shape[:-3], *FRAME)
 
     @torch.no_grad()
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:

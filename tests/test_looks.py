@@ -16,6 +16,7 @@ from neural_pacman.frames import prepare, psnr, to_images, to_tensor
 from neural_pacman.looks import PATIENCE
 from neural_pacman.world import WorldModel
 from training.looks import find_pictures
+from training.reader import PELLET_XY
 
 
 def shown(model: FrameAutoencoder, frames: Tensor) -> Tensor:
@@ -384,6 +385,8 @@ def test_looks_that_cannot_be_are_refused() -> None:
         FrameAutoencoder.create("tiny", black, signs=np.zeros((1104, 552, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\[1000, 552, 3\]; expected whole screens of 552 rows"):
         FrameAutoencoder.create("tiny", black, signs=np.zeros((1000, 552, 3), np.uint8))
+    with pytest.raises(ValueError, match="has 1536 rows; expected one or two frames of 512"):
+        FrameAutoencoder.create("tiny", black, np.concatenate([black] * 3))
     with pytest.raises(ValueError, match="no background"):
         FrameAutoencoder.create("tiny", None, signs=np.zeros((1104, 552, 3), np.uint8))
 
@@ -498,3 +501,16 @@ def test_each_dreams_own_noise_says_when_it_settles_on_what_it_shows() -> None:
     before = alone.latent
     alone.step([0])
     assert bool(((alone.history()[-2] - before[0]).abs().max() > 1e-6) == settled[0.4][3])
+
+
+def test_the_shipped_world_knows_its_game() -> None:
+    shipped = WorldModel.from_pretrained("pacman", device="cpu").autoencoder
+    assert shipped.sprites is not None and shipped.signs is not None and shipped.sprites.cast == 5
+    eater = shipped.sprites.things == shipped.sprites.changing
+    pixels = shipped.sprites.colours[eater].movedim(1, -1)[shipped.sprites.covers[eater] > 0]
+    assert eater.sum() > 30 and pixels.add(1).mul(127.5).round().int().unique(dim=0).tolist() == [[255, 255, 0]]
+    apart = np.abs(PELLET_XY[:, None] - shipped.middles.flip(1).numpy()).max(-1)
+    assert apart.shape == (181, 181) and apart.min(0).max() < 1.5 and apart.min(1).max() < 1.5
+    figures = [shipped.signs.get_buffer(f"likely{i}")[:-1] for i in range(len(shipped.signs.places))]
+    ten = [follows for follows in figures if len(follows) >= 10]  # the last look is nothing, before there is a figure
+    assert len(ten) >= 3 and all(follows.sum(1).eq(2).all() for follows in ten)  # each stays or goes on to the next

@@ -59,7 +59,7 @@ from training.take_apart import TakingApart
 from training.take_apart import main as take_apart
 
 ROOT = Path(__file__).parent.parent
-STEPS = 40
+STEPS = 30
 PATIENCE = 600
 """Seconds that a killed run may take to get somewhere, on however slow a machine."""
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP and SIGKILL are POSIX's")
@@ -330,7 +330,7 @@ def test_curves_and_pictures_are_logged(whole: Path) -> None:
     events.Reload()
     tags = events.Tags()
     assert {"loss", "psnr", "latent_std", "learning_rate"} <= set(tags["scalars"])
-    assert [event.step for event in events.Scalars("loss")] == [20, 40]
+    assert [event.step for event in events.Scalars("loss")] == [20]
     assert tags["images"] == ["real above reconstruction"]
 
 

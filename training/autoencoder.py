@@ -88,9 +88,13 @@ class Screens(Sequence[np.ndarray]):
     spread evenly over the datasets."""
 
     def __init__(self, datasets: tuple[str, ...], held_out: tuple[int, ...], count: int) -> None:
-        pairs = [(episode, k) for episode in episodes_of(datasets, held_out) for k in range(0, len(episode) - 1, 2)]
-        chosen = np.linspace(0, len(pairs) - 1, min(count // 2, len(pairs))).astype(int)
-        self.places = [(episode, k + i) for episode, k in (pairs[pair] for pair in chosen) for i in range(2)]
+        pairs = [
+            ((episode, k), (episode, min(k + 1, len(episode) - 1)))
+            for episode in episodes_of(datasets, held_out)
+            for k in range(0, len(episode), 2)
+        ]
+        chosen = np.linspace(0, len(pairs) - 1, min(max(1, count // 2), len(pairs))).astype(int)
+        self.places = [place for i in chosen for place in pairs[i]]
 
     def __len__(self) -> int:
         return len(self.places)

@@ -79,7 +79,8 @@ def dream_on(
                 wanted = [row for row in rows if decoded(clips[chosen[row]], step)]
                 pictures: dict[int, np.ndarray] = {}
                 if wanted:
-                    pictures = dict(zip(wanted, to_images(world.decode(engine.latent[wanted])), strict=True))
+                    shown = engine.decode()
+                    pictures = {row: shown[row] for row in wanted}
                 for row in rows:
                     yield Dreamed(
                         clips[chosen[row]],

@@ -110,6 +110,7 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
         shown.append([])
         changed.append(np.zeros((0, 2)))
         if screen.shape != maze.shape:
+            looks = np.zeros(0)
             continue
         before, looks = looks, np.array([_which(screen, maze, other, spot) for spot in two])
         if i % 2 and len(before):
