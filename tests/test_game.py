@@ -59,18 +59,22 @@ def test_rewinding_goes_back_to_the_same_dream_and_the_same_actions_lead_on_alik
 
 
 def test_a_dream_that_settles_is_the_same_after_going_back() -> None:
-    game = Game(NeuralPacmanEnv(render_mode="rgb_array", device="cpu"))
+    game = Game(NeuralPacmanEnv(render_mode="rgb_array", device="cpu"), keep=True)
     game.begin(0)
-    checks = []
+    checks, frames = [], [game.frame]
     for action in some_actions(9):
         game.step(action)
         checks.append(game.checksum)
+        frames.append(game.frame)
     assert shared_world("pacman", "cpu").config.settled_share > 0
     for _ in range(6):
         game.rewind()
     for step, action in enumerate(some_actions(9)[3:], start=3):
         game.step(action)
         assert game.checksum == checks[step], step
+    game.begin(1)
+    (recording,) = game.recordings()  # shows what was shown
+    assert all(np.array_equal(kept, frame) for kept, frame in zip(recording.frames, frames, strict=False))
 
 
 def test_an_agent_sees_the_branch_that_is_played(game: Game) -> None:
