@@ -74,7 +74,7 @@ def test_a_dream_that_settles_is_the_same_after_going_back() -> None:
         assert game.checksum == checks[step], step
     game.begin(1)
     (recording,) = game.recordings()  # shows what was shown
-    assert all(np.array_equal(kept, frame) for kept, frame in zip(recording.frames, frames, strict=False))
+    assert all(np.array_equal(kept, frame) for kept, frame in zip(recording.frames, frames[:9], strict=True))
 
 
 def test_an_agent_sees_the_branch_that_is_played(game: Game) -> None:

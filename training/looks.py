@@ -252,9 +252,9 @@ def _sheet(
         {(row + shift[picture][0], column + shift[picture][1]) for picture, row, column in screen if picture in tiles}
         for screen in shown
     ]
-    things = sorted(_things(tiles, shown), key=lambda thing: not _changes(thing, shown, changed))
-    i = int(bool(things) and not _changes(things[0], shown, changed))
-    for thing in things:
+    things = [(not _changes(thing, shown, changed), thing) for thing in _things(tiles, shown)]
+    i = int(all(other for other, _ in things))  # the first tile is black where nothing changes spots
+    for _, thing in sorted(things, key=lambda each: each[0]):
         for look in thing:
             top, left = i // across * TILE, i % across * TILE
             sheet[top : top + TILE, left : left + TILE] = tiles[look]
@@ -330,8 +330,8 @@ def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Seen]]
 
 
 def _changes(thing: Sequence[Picture], shown: Sequence[Sequence[Seen]], changed: Sequence[np.ndarray]) -> bool:
-    """Whether spots change where a thing of several looks is. `changed` are the middles of those that another screen
-    than the one before shows otherwise, `[spots, 2]`."""
+    """Whether spots change where a thing of several looks is. `changed` are the middles `[spots, 2]` of those that each
+    screen shows otherwise than the one before; where `RENEWED` or more are, it is a new maze."""
     near: list[bool] = []
     pictures = {*thing}
     for before, middles in zip(shown, changed[1:], strict=False):
