@@ -42,13 +42,13 @@ def prepare(frame: np.ndarray) -> np.ndarray:
     return np.array(square.resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.BILINEAR))
 
 
-def to_tensor(frames: np.ndarray) -> Tensor:
-    """uint8 frames `[..., H, W, 3]` as float32 `[..., 3, H, W]` in [-1, 1]."""
+def to_tensor(frames: np.ndarray, device: torch.device | None = None) -> Tensor:
+    """uint8 frames `[..., H, W, 3]` as float32 `[..., 3, H, W]` in [-1, 1], on a device (the CPU if not given)."""
     if frames.dtype != np.uint8 or frames.shape[-1] != 3:
         raise ValueError(
             f"Frames have dtype {frames.dtype} and shape {list(frames.shape)}; expected uint8 [..., H, W, 3]."
         )
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3)
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).movedim(-1, -3)
     return pixels.float().div_(127.5).sub_(1.0)
 
 

@@ -22,6 +22,7 @@ import torch
 import tyro
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -34,6 +35,7 @@ from neural_pacman.outcome import OutcomeModel
 from neural_pacman.progress import progress_bar
 from neural_pacman.sampler import noise_levels
 from neural_pacman.world import WorldModel
+from neural_pacman.world_folder import BACKGROUND
 from training import autoencoder, denoiser, outcome
 from training.assemble import Assembly, assemble, load_parts
 from training.autoencoder import AutoencoderTraining
@@ -125,6 +127,8 @@ def arguments(settings: Any, prefix: str = "--") -> Iterator[str]:
         value = getattr(settings, field.name)
         if is_dataclass(value):
             yield from arguments(value, f"{prefix}{field.name}.")
+        elif isinstance(value, bool):
+            yield f"{prefix}{'' if value else 'no-'}{field.name}"
         elif value not in (None, ()):
             yield prefix + field.name.replace("_", "-")
             yield from map(str, value if isinstance(value, tuple) else (value,))
@@ -406,6 +410,28 @@ def test_windows_never_cross_episodes_and_short_ones_repeat_their_first_state(
             assert padded > 0
 
 
+def test_latents_in_a_gpus_memory_make_the_same_windows(counted: Cache) -> None:
+    """A tensor takes the memory map's place."""
+    kept = Cache(counted.folder)
+    kept.keep_on(torch.device("cpu"))
+    assert isinstance(kept.latents, np.memmap)  # nothing to gain there
+    kept.latents = torch.from_numpy(np.array(kept.latents))
+    one, other = (WindowBatches(cache, 8, 3, 0.5)(np.random.default_rng(0)) for cache in (counted, kept))
+    assert torch.is_tensor(other["latents"]) and np.array_equal(one["latents"], other["latents"].numpy())
+
+
+def test_a_compiled_denoiser_learns_the_same(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph that torch.compile takes, without what it then makes of it for a processor."""
+    compiling = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda model: compiling(model, backend="aot_eager"))
+    runs = [tmp_path / name for name in ("compiled", "plain")]
+    for run in runs:
+        settings = DenoiserTraining(whole / "cache", run, "tiny", own_from=0.0, free_from=0.0, loop=loop(steps=3))
+        settings.loop.compile = run.name == "compiled"
+        denoiser.main(settings)
+    assert_same_weights(*(run / EXPORT / WEIGHTS for run in runs))
+
+
 def test_every_state_with_enough_after_it_is_drawn(counted: Cache) -> None:
     batches = WindowBatches(counted, 400, 4, 0.0)
     newest = batches(np.random.default_rng(0))["latents"][:, HISTORY - 1, 0, 0, 0].astype(int)
@@ -639,6 +665,17 @@ def test_a_decoder_trained_further_keeps_the_latents(whole: Path, sample: Path, 
     latents = old.encode(frames)
     assert torch.equal(new.encode(frames), latents)
     assert not torch.equal(new.decode(latents), old.decode(latents))
+
+
+def test_an_autoencoder_trained_further_keeps_its_pictures(whole: Path, sample: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(whole / "autoencoder" / EXPORT, base)
+    background = np.array(Image.open(base / BACKGROUND))
+    background[:8] = 200
+    Image.fromarray(background).save(base / BACKGROUND)
+    settings = replace(stages(sample, tmp_path).autoencoder, loop=loop(steps=2, init=base))
+    autoencoder.main(settings)
+    assert np.array_equal(np.array(Image.open(settings.run / EXPORT / BACKGROUND)), background)
 
 
 def test_a_cache_of_another_autoencoder_or_dataset_is_refused(whole: Path, sample: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,15 @@ def test_every_stage_gets_the_seed_and_the_device(tmp_path: Path) -> None:
     plan = make_plan(WorldTraining(("data",), tmp_path / "world", "tiny", seed=7, device="cpu", threads=1))
     assert {(loop.seed, loop.device, loop.threads) for loop in plan.loops.values()} == {(7, "cpu", 1)}
     assert len({loop.steps for loop in plan.loops.values()}) == 3  # each stage its own
+
+
+def test_on_a_gpu_the_denoiser_is_compiled_and_its_batches_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = WorldTraining(("data",), tmp_path / "world", device="cuda")
+    monkeypatch.setattr("training.plan.resolve_device", torch.device)
+    loops = make_plan(config).loops
+    assert loops["denoiser"].compile and loops["denoiser"].batch_size == 256 and loops["autoencoder"].workers
+    assert {loop.batch_size for loop in make_plan(replace(config, batch_size=3)).loops.values()} == {3}
+    on_cpu = make_plan(replace(config, device="cpu")).loops
+    assert not on_cpu["denoiser"].compile and on_cpu["denoiser"].batch_size == 12

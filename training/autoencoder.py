@@ -8,6 +8,7 @@ makes the decoder forgive what a dream gets slightly wrong.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,9 +78,14 @@ def draw_frames(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(places), min(count, len(places)), replace=False))
     frames = np.empty((len(chosen), FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
-    for i, place in enumerate(progress_bar(chosen, desc="reading frames", unit="frame")):
-        episode, k = places[place]
+
+    def read(i: int) -> None:
+        episode, k = places[chosen[i]]
         frames[i] = episode.frames(k, k + 1)[0]
+
+    with ThreadPoolExecutor() as pool, progress_bar(total=len(chosen), desc="reading frames", unit="frame") as bar:
+        for _ in pool.map(read, range(len(chosen))):
+            bar.update()
     return frames
 
 
@@ -147,7 +153,7 @@ class AutoencoderLoss:
         target = batch["difference"].float() / 127.5
         with torch.set_grad_enabled(self.config.train == "all"):
             latents = model.encode_folded(target.movedim(-1, 1)).float()
-        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
         noisy = latents + self.config.latent_noise * latents.detach().std() * noise
         shown = model.decode_folded(noisy).movedim(1, -1).float()
         error = shown - target
@@ -182,7 +188,8 @@ def main(config: AutoencoderTraining) -> None:
 
     Raises ValueError for a decoder to be trained without an encoder to keep.
     """
-    kept = config.loop.init if config.train == "decoder" else None
+    init = config.loop.init
+    kept = init if config.train == "decoder" else None
     if config.train == "decoder" and kept is None:
         raise ValueError("--train decoder keeps an encoder, and none is given; say which with --loop.init.")
     identity = {
@@ -195,7 +202,7 @@ def main(config: AutoencoderTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     frames = draw_frames(config.dataset, config.held_out, config.frames_in_memory, config.loop.seed)
-    pictures = read_pictures(kept) if kept else (None,) * len(PICTURES)
+    pictures = read_pictures(init) if init else (None,) * len(PICTURES)
     if pictures[0] is not None or (not kept and AUTOENCODERS[config.size].pixel_unshuffle > 1):
         pictures = find_pictures(frames, Screens(config.dataset, config.held_out, config.screens), pictures)
     background = pictures[0]

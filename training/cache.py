@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from neural_pacman.actions import Action
 from neural_pacman.autoencoder import AUTOENCODERS, LATENT_CHANNELS, LATENT_SIZE, FrameAutoencoder
@@ -34,6 +37,8 @@ from training.loop import Precision, auto_precision
 
 FRAME_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 FRAME_BYTES = 2 * int(np.prod(FRAME_SHAPE))
+AHEAD = 4
+"""Batches that are decoded ahead."""
 LATENTS, EPISODES, KEY = "latents.bin", "episodes.jsonl", "key.json"
 
 
@@ -76,7 +81,7 @@ def encode(model: FrameAutoencoder, frames: np.ndarray, precision: Precision) ->
     device = next(model.parameters()).device
     bf16 = (auto_precision(device) if precision == "auto" else precision) == "bf16"
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        latents = model.encode(to_tensor(frames).to(device))
+        latents = model.encode(to_tensor(frames, device))
     return latents.float().cpu().numpy().astype(np.float16)
 
 
@@ -120,8 +125,7 @@ def build_cache(config: CacheBuilding) -> Cache:
             format_seen = episode.format
             if number < len(done):
                 continue
-            for start in range(0, len(episode), config.batch_size):
-                frames = _read(pool, episode, start, min(start + config.batch_size, len(episode)))
+            for frames in _read(pool, episode, config.batch_size):
                 file.write(encode(model, frames, config.precision).tobytes())
                 bar.update(len(frames))
             file.flush()
@@ -171,9 +175,16 @@ def write_json(path: Path, value: object) -> None:
     os.replace(partial, path)
 
 
-def _read(pool: Executor, episode: Episode, start: int, stop: int) -> np.ndarray:
-    """States `start` to `stop - 1` as prepared frames, decoded side by side."""
-    return np.concatenate(list(pool.map(lambda k: episode.frames(k, k + 1), range(start, stop))))
+def _read(pool: Executor, episode: Episode, batch_size: int) -> Iterator[np.ndarray]:
+    """An episode's states as batches of prepared frames, decoded side by side while the batch before is encoded."""
+    batches = deque[list[Future[np.ndarray]]]()
+    for start in range(0, len(episode), batch_size):
+        states = range(start, min(start + batch_size, len(episode)))
+        batches.append([pool.submit(episode.frames, k, k + 1) for k in states])
+        if len(batches) > AHEAD:
+            yield np.concatenate([frame.result() for frame in batches.popleft()])
+    for batch in batches:
+        yield np.concatenate([frame.result() for frame in batch])
 
 
 def _take_up(index: Path, latents: Path) -> list[dict[str, Any]]:
@@ -212,7 +223,7 @@ class Cache:
     """Latents of many states and what goes with them, read from a folder.
 
     Attributes:
-        latents: float16 memory map `[N, 32, 16, 16]`, scaled.
+        latents: float16 `[N, 32, 16, 16]`, scaled: a memory map, or a tensor in a GPU's memory (see `keep_on`).
         actions: int64 `[N]`; rewards float32 `[N]` (NaN where unknown); dones, life_lost int8 `[N]` (-1 where unknown).
         first, last: for each state, the first and last state of its episode.
 
@@ -234,7 +245,7 @@ class Cache:
                 f"{folder / LATENTS} has {size} bytes; expected {total * FRAME_BYTES}, {FRAME_BYTES} for each of its "
                 f"{total} states. Delete {folder} and make it again with `python -m training.cache`."
             )
-        self.latents = np.memmap(folder / LATENTS, np.float16, "r", shape=(total, *FRAME_SHAPE))
+        self.latents: np.ndarray | Tensor = np.memmap(folder / LATENTS, np.float16, "r", shape=(total, *FRAME_SHAPE))
         starts = np.cumsum(counts) - counts
         self.first, self.last = np.repeat(starts, counts), np.repeat(starts + counts - 1, counts)
         self.episodes = np.repeat([entry["episode"] for entry in entries], counts)
@@ -251,6 +262,11 @@ class Cache:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def keep_on(self, device: torch.device) -> None:
+        """Keep the latents in a GPU's memory if they take less than half of what is free there: no batch waits then."""
+        if device.type == "cuda" and FRAME_BYTES * len(self) < torch.cuda.mem_get_info(device)[0] / 2:
+            self.latents = torch.from_numpy(np.array(self.latents)).to(device)
+
     def identity(self, stage: str, size: str) -> dict[str, Any]:
         """What makes a run on this cache that run and no other."""
         return {
@@ -262,7 +278,7 @@ class Cache:
 
     def windows(
         self, ends: np.ndarray, following: int, shown: np.ndarray | None = None, history: int = HISTORY
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray | Tensor, np.ndarray]:
         """Histories that end at states `ends` `[B]`, and the `following` states after them.
 
         Returns float16 latents `[B, history + following, 32, 16, 16]` and int64 actions `[B, history + following]`,

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from neural_pacman.actions import NUM_ACTIONS
 from neural_pacman.command import command
 from neural_pacman.denoiser import DENOISERS, Denoiser
+from neural_pacman.devices import resolve_device
 from neural_pacman.episodes import HISTORY
 from neural_pacman.sampler import SHIFT, noise_levels
 from training.cache import Cache
-from training.loop import Figures, LoopConfig, Size, Trainer, finished
+from training.loop import Batch, Figures, LoopConfig, Size, Trainer, finished
 
 
 @dataclass
@@ -98,7 +99,7 @@ class WindowBatches:
         self.events = [self.ends[among] for among in events if among.any()]
         self.event_share = event_share if self.events else 0.0
 
-    def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def __call__(self, rng: np.random.Generator) -> Batch:
         ends = rng.choice(self.ends, self.batch_size)
         for i in np.flatnonzero(rng.random(self.batch_size) < self.event_share):
             ends[i] = rng.choice(self.events[rng.integers(len(self.events))])
@@ -121,19 +122,17 @@ class DenoiserLoss:
         b, following = len(batch["latents"]), batch["latents"].shape[1] - HISTORY
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator).to(device)
+            return torch.rand(*shape, generator=generator, device=device)
 
         def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator).to(device)
+            return torch.randn(like.shape, generator=generator, device=device)
 
         own, free = progress >= config.own_from, progress >= config.free_from
         latents = batch["latents"].float()
         actions = F.one_hot(batch["actions"], NUM_ACTIONS).float()
         level = config.history_noise * uniform(b) ** 2 * (uniform(b) < 0.7)
         # Noise of one level over the whole history, as a dream's own mistakes are in all of its frames.
-        past = latents[:, :-1] + level[:, None, None, None, None] * _pooled_noise(latents[:, :-1].shape, generator).to(
-            device
-        )
+        past = latents[:, :-1] + level[:, None, None, None, None] * _pooled_noise(latents[:, :-1].shape, generator)
         names = ("loss", "weight", "error", "moving", "moved", "repeat_last")
         sums = dict.fromkeys(names, torch.zeros((), device=device))
         truth, last = past, latents[:, HISTORY - 1]
@@ -199,10 +198,10 @@ class DenoiserLoss:
 
 
 def _pooled_noise(shape: torch.Size, generator: torch.Generator, pool: int = 1 << 21) -> Tensor:
-    """Normal noise `[B, T, ...]` of slices at random places of one pool: drawing it all takes longer than a pass."""
-    size = shape[2:].numel()
-    values = torch.randn(pool + size, generator=generator)
-    places = torch.randint(pool, shape[:2], generator=generator)
+    """Normal noise `[B, T, ...]` of slices at random places of one pool: a CPU draws it all for longer than a pass."""
+    size, device = shape[2:].numel(), generator.device
+    values = torch.randn(pool + size, generator=generator, device=device)
+    places = torch.randint(pool, shape[:2], generator=generator, device=device)
     return values.unfold(0, size, 1)[places].view(shape)
 
 
@@ -224,6 +223,8 @@ def main(config: DenoiserTraining) -> None:
         return
     torch.manual_seed(config.loop.seed)
     model = Denoiser(**DENOISERS[config.size])
+    if not config.loop.workers:
+        cache.keep_on(resolve_device(config.loop.device))
     batches = WindowBatches(cache, config.loop.batch_size, config.chain, config.short_share, config.event_share)
     Trainer(config.run, model, DenoiserLoss(config), batches, config.loop, identity).train()
 

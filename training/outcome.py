@@ -29,7 +29,7 @@ from neural_pacman.sampler import flow_scheduler, sample
 from training.cache import Cache
 from training.checkpoint import check_stage, load_weights
 from training.denoiser import TOLD_NOISE
-from training.loop import Figures, LoopConfig, Size, Trainer, finished
+from training.loop import Batch, Figures, LoopConfig, Size, Trainer, finished
 
 
 @dataclass
@@ -81,7 +81,7 @@ class OutcomeBatches:
         self.weight = np.zeros(len(cache), np.float32)
         self.weight[self.states] = weight
 
-    def __call__(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def __call__(self, rng: np.random.Generator) -> Batch:
         chosen = rng.choice(self.states, self.batch_size, p=self.probability)
         has_next = self.has_next[chosen]
         # An end is never drawn: its next state is not looked at, any will do.
@@ -112,15 +112,15 @@ class OutcomeLoss:
         self, model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator, progress: float
     ) -> tuple[Tensor, Figures]:
         def noisy(latents: Tensor) -> Tensor:
-            level = self.config.latent_noise * torch.rand(len(latents), generator=generator)
-            noise = torch.randn(latents.shape, generator=generator) * level.view(-1, *[1] * (latents.ndim - 1))
-            return latents.float() + noise.to(latents.device)
+            level = self.config.latent_noise * torch.rand(len(latents), generator=generator, device=latents.device)
+            noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+            return latents.float() + noise * level.view(-1, *[1] * (latents.ndim - 1))
 
         actions = F.one_hot(batch["actions"], NUM_ACTIONS).float()
         following = batch["next"].float()
         if self.denoiser is not None:
             half = len(following) // 2
-            noise = torch.randn(following[:half].shape, generator=generator).to(following.device)
+            noise = torch.randn(following[:half].shape, generator=generator, device=following.device)
             history = batch["latents"][:half].float().flatten(1, 2)
             with torch.no_grad():
                 dreams = sample(
@@ -196,6 +196,8 @@ def main(config: OutcomeTraining) -> None:
     denoiser, frames = None, model.num_frames
     if config.denoiser:
         denoiser, frames = load_denoiser(config.denoiser, cache).to(resolve_device(config.loop.device)), HISTORY
+    if not config.loop.workers:
+        cache.keep_on(resolve_device(config.loop.device))
     batches = OutcomeBatches(cache, points, frames, config.loop.batch_size)
     Trainer(config.run, model, OutcomeLoss(config, denoiser), batches, config.loop, identity).train()
 
