@@ -426,7 +426,9 @@ def test_a_compiled_denoiser_learns_the_same(whole: Path, tmp_path: Path, monkey
     monkeypatch.setattr(nn.Module, "compile", lambda model: compiling(model, backend="aot_eager"))
     runs = [tmp_path / name for name in ("compiled", "plain")]
     for run in runs:
-        settings = DenoiserTraining(whole / "cache", run, "tiny", own_from=0.0, free_from=0.0, loop=loop(steps=3))
+        settings = DenoiserTraining(
+            whole / "cache", run, "tiny", chain=2, own_from=0.0, free_from=0.0, loop=loop(steps=2)
+        )
         settings.loop.compile = run.name == "compiled"
         denoiser.main(settings)
     assert_same_weights(*(run / EXPORT / WEIGHTS for run in runs))
@@ -596,6 +598,18 @@ def test_rewards_that_are_no_game_points_are_refused(tmp_path: Path) -> None:
     cache = make_cache(tmp_path / "cache", [3], rewards=[0, 0.5, 10])
     with pytest.raises(ValueError, match=r"rewards .* \[0.0, 0.5, 10.0\].*whole game points"):
         point_classes(cache)
+
+
+def test_the_networks_to_train_on_from_fit_each_other(tmp_path: Path) -> None:
+    start = ROOT / "training" / "start"
+    world = assemble(
+        Assembly(
+            *(start / name for name in ("autoencoder", "denoiser", "outcome")),
+            ROOT / "neural_pacman" / "worlds" / "pacman" / "seeds.parquet",
+            tmp_path / "world",
+        )
+    )
+    assert world.autoencoder.decides and world.outcome.config.points
 
 
 # --- what does not fit
