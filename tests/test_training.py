@@ -604,7 +604,9 @@ def test_the_networks_to_train_on_from_fit_each_other(tmp_path: Path) -> None:
     start = ROOT / "training" / "start"
     world = assemble(
         Assembly(
-            *(start / name for name in ("autoencoder", "denoiser", "outcome")),
+            start / "autoencoder",
+            start / "denoiser",
+            start / "outcome",
             ROOT / "neural_pacman" / "worlds" / "pacman" / "seeds.parquet",
             tmp_path / "world",
         )
