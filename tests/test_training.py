@@ -423,7 +423,13 @@ def test_latents_in_a_gpus_memory_make_the_same_windows(counted: Cache) -> None:
 def test_a_compiled_denoiser_learns_the_same(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph that torch.compile takes, without what it then makes of it for a processor."""
     compiling = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda model: compiling(model, backend="aot_eager"))
+    compiled: list[nn.Module] = []
+
+    def compile_graph(model: nn.Module) -> None:
+        compiled.append(model)
+        compiling(model, backend="aot_eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compile_graph)
     runs = [tmp_path / name for name in ("compiled", "plain")]
     for run in runs:
         settings = DenoiserTraining(
@@ -431,6 +437,7 @@ def test_a_compiled_denoiser_learns_the_same(whole: Path, tmp_path: Path, monkey
         )
         settings.loop.compile = run.name == "compiled"
         denoiser.main(settings)
+    assert len(compiled) == 1
     assert_same_weights(*(run / EXPORT / WEIGHTS for run in runs))
 
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def measure(plan: Plan, data: dict[str, float]) -> dict[str, float]:
 def seconds_per_step(model: nn.Module, loss: Loss, batch: dict[str, np.ndarray], loop: LoopConfig) -> float:
     """Time one step of training takes on this machine: the faster of two, of the whole batch if that is bearable."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(Path(folder), model, loss, lambda rng: batch, loop, {})
+        trainer = Trainer(Path(folder), model, loss, lambda rng: batch, replace(loop, compile=False), {})
         device = trainer.accelerator.device
 
         def step(examples: int) -> float:
