@@ -37,6 +37,7 @@ LASTS = 0.2
 """How much farther than that it must be from the look that it had in the frame before, where this is known."""
 RENEWED = 20
 """Spots that change together for them to do so wherever they are."""
+WHITE = (1 << 24) - 1
 MAX_OFF = 60 / 127.5
 """How far, in one colour, a pixel may be from the line between them: farther off is something else, such as a ghost."""
 
@@ -156,6 +157,8 @@ class FrameAutoencoder(nn.Module):
         other: uint8 `[512, 512, 3]`, the one other look that some spots of the background have (a pellet's, eaten or
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
             Or `[1024, 512, 3]`, both looks, one above the other, where the background itself shows something between.
+            Or `[1536, 512, 3]`, and below them what counts: white where the score is, and spots that bring points when
+            they change to their darker look, which come back together alone, in these as a colour of 24 bits.
         signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
 
     Raises ValueError for any of these without a background.
@@ -170,6 +173,7 @@ class FrameAutoencoder(nn.Module):
     bright: Tensor
     spot: Tensor
     middles: Tensor
+    points: Tensor
 
     def __init__(
         self,
@@ -190,11 +194,13 @@ class FrameAutoencoder(nn.Module):
         self.pictures = (background, other, signs, sprites)
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
         self.register_buffer("maze", None, persistent=False)
+        counts = np.zeros((FRAME_SIZE, FRAME_SIZE), np.int64)
         if background is not None and other is not None:
             screens = other.reshape(-1, *background.shape)
-            if len(screens) > 2:
-                raise ValueError(f"The other look has {len(other)} rows; expected one or two frames of {FRAME_SIZE}.")
-            self.maze = to_tensor(screens if len(screens) == 2 else np.stack([background, *screens]))
+            if len(screens) > 3:
+                raise ValueError(f"The other look has {len(other)} rows; expected one to three frames of {FRAME_SIZE}.")
+            counts = screens[2] @ (1 << np.array([16, 8, 0])) if len(screens) == 3 else counts
+            self.maze = to_tensor(screens[:2] if len(screens) > 1 else np.stack([background, *screens]))
             looks = self.maze.flatten(2)  # [2, 3, pixels]
             two = (looks[0] != looks[1]).any(0).nonzero().squeeze(1)
             dark, bright = looks[:, :, two].gather(
@@ -206,9 +212,11 @@ class FrameAutoencoder(nn.Module):
                 middles.append((rows.mean(), columns.mean()))
             buffers = {"two": two, "dark": dark, "bright": bright, "spot": spot[two]}
             buffers["middles"] = torch.tensor(middles, dtype=torch.float32).view(-1, 2)
+            rows, columns = buffers["middles"].round().long().unbind(1)
+            buffers["points"] = torch.from_numpy(counts)[rows, columns]
             for name, tensor in buffers.items():
                 self.register_buffer(name, tensor, persistent=False)
-        self.signs = None if signs is None else Signs(signs)
+        self.signs = None if signs is None else Signs(signs, counts == WHITE)
         self.sprites = None
         if sprites is not None and self.background is not None:
             maze = torch.stack([self.background] * 2) if self.maze is None else self.maze
@@ -312,13 +320,16 @@ class FrameAutoencoder(nn.Module):
         spots, signs, cast = known.long().split(self.parts, 1)
         cast = cast.unflatten(1, (-1, len(Place._fields)))
         in_change = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
+        points = None
         if self.maze is not None:
-            spots = self._one_look(frames, spots, self._open(cast))
+            before, spots = spots, self._one_look(frames, spots, self._open(cast))
+            gone = (self.points * ((before == 1) & (spots == 0))).sum(1)
+            points = torch.where(_anew(before, spots).squeeze(1), -1, gone)
         if self.sprites is not None:
             last, cast = cast, self.sprites(frames, cast)
             in_change = self.sprites.moved(last, cast)
         if self.signs is not None:
-            signs = self.signs(frames, signs, in_change)
+            signs = self.signs(frames, signs, in_change, points)
         return torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype)
 
     def _open(self, cast: Tensor) -> Tensor:
@@ -331,7 +342,8 @@ class FrameAutoencoder(nn.Module):
         """Show every spot that has two looks in one of them in frames, written to, but for what hides it.
 
         `last` is whether it was the brighter one, int64 `[N, spots]`, -1 where that is not known; that of now is
-        returned. One that may not change, bool `[N, spots]`, does so only together with many others.
+        returned. One that may not change, bool `[N, spots]`, does so only together with many others, as does one that
+        brings points when it comes back.
         """
         pixels = frames.view(*frames.shape[:2], -1)
         seen, way = pixels[:, :, self.two] - self.dark, self.bright - self.dark
@@ -342,10 +354,10 @@ class FrameAutoencoder(nn.Module):
             shown.new_zeros(last.shape).index_add(1, self.spot, part * shown)
             for part in (along, length, torch.ones_like(length))
         )
-        least = DECIDED_AT + LASTS * torch.tensor([0.0, 1.0, -1.0], device=last.device)[last + 1]
+        least = DECIDED_AT + LASTS * torch.tensor([0.0, 1.0, 0.0], device=last.device)[last + 1]
         now = torch.where(count > 0, (brightness > least * all_of_it).long(), last)
-        anew = ((now != last) & (last >= 0)).sum(1, keepdim=True) >= RENEWED
-        now = torch.where(may_change | anew | (last < 0), now, last)
+        may_change = may_change & ~((self.points > 0) & (last == 0))
+        now = torch.where(may_change | _anew(last, now) | (last < 0), now, last)
         decided = torch.where((now[:, self.spot] > 0)[:, None], self.bright, self.dark)
         pixels[:, :, self.two] = torch.where(shown[:, None] > 0, decided, pixels[:, :, self.two])
         return now
@@ -362,3 +374,8 @@ class FrameAutoencoder(nn.Module):
     def save(self, folder: Path, **options: Any) -> None:
         """Write a plain `AutoencoderDC` folder (safetensors)."""
         self.dc.save_pretrained(folder, **options)
+
+
+def _anew(last: Tensor, now: Tensor) -> Tensor:
+    """Where so many spots changed together that it is another maze, bool `[N, 1]`."""
+    return ((now != last) & (last >= 0)).sum(1, keepdim=True) >= RENEWED

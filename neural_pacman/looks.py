@@ -65,6 +65,8 @@ LIKELY = 0.4
 """What the squared error counts of a sign's last look, and of the one that follows it."""
 UNLIKELY = 0.2
 """The same of the last look alone, while nothing changes that might be counted."""
+OTHER_POINTS = 100
+"""Of what this divides are points that no spot brings."""
 REACH = 24
 """How far, each way, a thing is from where it was shown last: then it is more likely to be it than one farther off."""
 HIDES = 16
@@ -81,6 +83,8 @@ class Signs(nn.Module):
         screens: uint8 `[L * side, side, 3]`, one screen above the other, each as large as the game's when that is
             padded to a square, and with another look of every sign: one that often follows on the one above. A look
             may come again. What hangs together of the pixels in which they differ is a sign.
+        figures: bool `[512, 512]`, where those signs are that make a number, a score: from left to right, its looks
+            that are not black are its figures 0, 1, 2 and so on. None for nowhere.
 
     Raises ValueError for no whole screens, or such as look all the same.
     """
@@ -88,7 +92,7 @@ class Signs(nn.Module):
     area: Tensor
     around: Tensor
 
-    def __init__(self, screens: np.ndarray) -> None:
+    def __init__(self, screens: np.ndarray, figures: np.ndarray | None = None) -> None:
         super().__init__()
         side = screens.shape[1]
         if len(screens) % side:
@@ -96,6 +100,8 @@ class Signs(nn.Module):
         looks = screens.reshape(-1, side, side, 3)
         resize = _resizing(side)
         self.places: list[tuple[slice, slice]] = []
+        self.figures: list[tuple[int, list[int]]] = []
+        """The signs that make a number, from left to right, and the figure of each of their looks, -1 for none."""
         rest = torch.ones(side, side)
         for rows, columns in spots((looks != looks[0]).any((0, 3))):
             box = tuple(slice(line.min(), line.max() + 1) for line in (rows, columns))
@@ -114,24 +120,29 @@ class Signs(nn.Module):
                 likely[different.index(first[look]), different.index(first[following])] = True
             # The last row is that of a look that is not known.
             likely = torch.cat([likely, torch.zeros_like(likely[:1])])
+            if figures is not None and figures[row, column].any():
+                black = [not any(strip[look]) for look in different]
+                values = [-1 if none else i - sum(black[:i]) for i, none in enumerate(black)]
+                self.figures.append((len(self.places), values))
             self.register_buffer(f"shown{len(self.places)}", shown, persistent=False)
             self.register_buffer(f"likely{len(self.places)}", likely, persistent=False)
             self.places.append((row, column))
         if not self.places:
             raise ValueError("The signs look the same on all screens; expected two looks at least.")
         self.register_buffer("area", resize @ rest @ resize.T < 1 - TOUCHED, persistent=False)
+        self.figures.sort(key=lambda figure: self.places[figure[0]][1].start)
         self.box = tuple(slice(int(line.min()), int(line.max()) + 1) for line in self.area.nonzero().unbind(1))
         self.register_buffer("around", resize @ (to_tensor(looks[0]) * rest) @ resize.T, persistent=False)
 
-    def forward(self, frames: Tensor, last: Tensor, in_change: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, last: Tensor, in_change: Tensor, points: Tensor | None = None) -> Tensor:
         """Show every sign of frames `[N, 3, 512, 512]` in [-1, 1], written to, in the look that it is nearest to.
 
         `last` are the looks that were shown before, int64 `[N, signs]`, -1 where it is not known; those of now are
-        returned. Where nothing is in change, bool `[N]`, another one must be much nearer.
+        returned. Where nothing is in change, bool `[N]`, another one must be much nearer. And the number that they make
+        grows by `points`, int64 `[N]`, unless these are negative: then it may have become any.
         """
         stays = torch.where(in_change, LIKELY, UNLIKELY)[:, None]
         follows = torch.where(in_change, LIKELY, 1.0)[:, None]
-        shown = self.around.expand(len(frames), -1, -1, -1).clone()
         now = torch.empty_like(last)
         for i, (rows, columns) in enumerate(self.places):
             looks, likely = self.get_buffer(f"shown{i}"), self.get_buffer(f"likely{i}")
@@ -140,10 +151,39 @@ class Signs(nn.Module):
             apart = torch.where(likely[last[:, i]], follows * apart, apart)
             same = last[:, i, None] == torch.arange(len(looks), device=last.device)
             now[:, i] = torch.where(same, stays / follows * apart, apart).argmin(1)
-            shown[:, :, rows, columns] += looks[now[:, i]]
+        if points is not None:
+            for before, after, more in zip(last, now, points.tolist(), strict=True):
+                for i, look in self._counted(before.tolist(), after.tolist(), more):
+                    after[i] = look
+        shown = self.around.expand(len(frames), -1, -1, -1).clone()
+        for i, (rows, columns) in enumerate(self.places):
+            shown[:, :, rows, columns] += self.get_buffer(f"shown{i}")[now[:, i]]
         box = self.box
         frames[:, :, *box] = torch.where(self.area[box], shown[:, :, *box], frames[:, :, *box])
         return now
+
+    def number(self, looks: Sequence[int]) -> int | None:
+        """The number that signs in these looks make, None for none."""
+        figures = [values[looks[i]] for i, values in self.figures if looks[i] >= 0]
+        text = "".join(str(figure) for figure in figures if figure >= 0)
+        return int(text) if text and len(figures) == len(self.figures) else None
+
+    def _counted(self, last: Sequence[int], nearest: Sequence[int], points: int) -> list[tuple[int, int]]:
+        """The signs of a number that has grown by so many points, and their looks; none where that cannot be.
+
+        Of what else is counted nothing is known but what figures before those of the points show, if it is more.
+        """
+        before, seen = self.number(last), self.number(nearest)
+        if before is None or points < 0:
+            return []
+        number = before + points
+        if seen is not None and seen > number:
+            number += (seen - number) // OTHER_POINTS * OTHER_POINTS
+        text = str(number)
+        due = [int(figure) for figure in text] + [-1] * (len(self.figures) - len(text))
+        pairs = [(i, values, figure) for (i, values), figure in zip(self.figures, due, strict=False)]
+        there = len(text) <= len(self.figures) and all(figure in values for _, values, figure in pairs)
+        return [(i, values.index(figure)) for i, values, figure in pairs] if there else []
 
 
 class Place(NamedTuple):

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from neural_pacman.autoencoder import RENEWED
-from neural_pacman.frames import prepare, to_tensor
-from neural_pacman.looks import STEP, TILE, Sprites, spots
+from neural_pacman.frames import FRAME_SIZE, prepare
+from neural_pacman.looks import STEP, TILE, spots
 from neural_pacman.world_folder import PICTURES
 from training.background import median_frame, other_look
 
@@ -40,12 +40,15 @@ LEAST_TIMES = 6
 """Screens on which a sprite is seen, and on which so many are."""
 MARGIN = 2
 """Empty pixels before a sprite in its tile."""
-GAP, SLACK = 5, 2
-"""Half the cells between places on a path that are not seen, and the cells beside it: a ghost's eyes alone, say, lie
-elsewhere in their tile than in a ghost's."""
+GAP, SLACK = 5, 1
+"""Half the cells between places on a path that are not seen, and the cells beside it."""
 LEAST_CHANGES, LEAST_NEAR = 20, 0.8
 """Spots that change while a thing is on the screen, and the share of these that it is near to, for it to be what
 changes them."""
+FIGURES = 10
+"""Looks of a sign that shows one of a number's figures, and perhaps one more for none."""
+LEAST_ALIKE_POINTS = 0.9
+"""Share of the times that a spot of some look goes alone in which the score grows by the same, which it then brings."""
 LEAST_EXPECTED, MOST_TOGETHER = 3.0, 0.1
 """Screens that would show two sprites together by chance, for them to be looks of one thing, and the share of these
 that may do so."""
@@ -74,15 +77,20 @@ def find_pictures(frames: np.ndarray, screens: Sequence[np.ndarray], kept: Pictu
     return background, other, signs, sprites
 
 
-def _both(background: np.ndarray, *looks: np.ndarray) -> np.ndarray:
-    """Both looks of the maze one above the other, uint8 `[1024, 512, 3]`, like the background where they agree."""
-    one, other = map(prepare, looks)
-    return np.concatenate([np.where(_differ(one, other)[..., None], look, background) for look in (one, other)])
+def _both(background: np.ndarray, maze: np.ndarray, other: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Both looks of the maze one above the other, uint8 `[1024, 512, 3]`, like the background where they agree; and
+    below them what counts, if anything does."""
+    looks = prepare(maze), prepare(other)
+    both = [np.where(_differ(*looks)[..., None], look, background) for look in looks]
+    sharp = np.array(Image.fromarray(_square(counts)).resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.NEAREST))
+    return np.concatenate([*both, sharp] if counts.any() else both)
 
 
-def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Both looks of the maze on upright screens uint8 `[H, W, 3]`, and signs and sprites as `neural_pacman.looks` wants
-    them, None for none.
+def find_looks(
+    screens: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Both looks of the maze on upright screens uint8 `[H, W, 3]`, what counts as `neural_pacman.autoencoder` wants it,
+    and signs and sprites as `neural_pacman.looks` does, None for none.
 
     Every screen is asked for once or twice, one at a time: two in a row, then another two, and so on. Those of another
     shape than the first are left out.
@@ -104,8 +112,10 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
     small = Counter[Seen]()
     shown: list[list[Seen]] = []
     changed: list[np.ndarray] = []
-    touching: list[int] = []
+    gone: dict[int, list[Picture]] = {}
     two, looks = [*spots(_differ(maze, other))], np.zeros(0)
+    lit = [1 if maze[spot].sum() > other[spot].sum() else -1 for spot in two]
+    bright = [_cut(maze if one > 0 else other, *spot) for one, spot in zip(lit, two, strict=True)]
     for i, screen in enumerate(screens):
         shown.append([])
         changed.append(np.zeros((0, 2)))
@@ -115,18 +125,17 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
         before, looks = looks, np.array([_which(screen, maze, other, spot) for spot in two])
         if i % 2 and len(before):
             changed[-1] = np.reshape([np.mean(two[k], axis=1) for k in np.flatnonzero(before * looks < 0)], (-1, 2))
+            gone[i] = [bright[k] for k in np.flatnonzero((before == lit) & (looks == np.negative(lit)))]
         for rows, columns, pictures in signs:
             pictures[i] = screen[rows, columns].tobytes()
         moving = _differ(screen, maze) & _differ(screen, other) & ~still
         for rows, columns in _blocks(moving):
             row, column = int(rows.min()), int(columns.min())
             height, width = int(rows.max()) + 1 - row, int(columns.max()) + 1 - column
-            if max(height, width) > TILE - 2 * MARGIN:
-                touching.append(i)
-            elif len(rows) >= LEAST_PIXELS:
-                shown[-1].append((_cut(screen, rows, columns), row, column))
-            else:
+            if len(rows) < LEAST_PIXELS:
                 small[_cut(screen, rows, columns), row, column] += 1
+            elif max(height, width) <= TILE - 2 * MARGIN:
+                shown[-1].append((_cut(screen, rows, columns), row, column))
     # What looks like the other spots now and then is one too: where actors pass all the time none was recognized.
     seen_at: defaultdict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
     for ((height, width, pixels), row, column), times in small.items():
@@ -135,26 +144,33 @@ def find_looks(screens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
     for (top, bottom, left, right), both in seen_at.items():
         for look, seen in zip((other, maze), both, strict=False):
             look[top:bottom, left:right] = seen.reshape(bottom - top, right - left, 3)
+    # And where somebody passed so often that one look is not clear, the other one tells which it is.
+    for rows, columns in [*spots(_differ(maze, other))]:
+        one, another = (_cut(look, rows, columns) for look in (maze, other))
+        for look, clear, unclear in ((other, one, another), (maze, another, one)):
+            if clear in alike and unclear not in alike:
+                height, width, pixels = alike[clear]
+                here = look[rows.min() : rows.min() + height, columns.min() : columns.min() + width]
+                here[:] = np.frombuffer(pixels, np.uint8).reshape(here.shape)
     found = [(rows, columns, _strip(pictures)) for rows, columns, pictures in signs]
+    counts = _counts([(*sign, pictures) for sign, (*_, pictures) in zip(found, signs, strict=True)], gone, maze, other)
     sheet, places, crowd = _sheet(shown, changed, maze.shape)
     if sheet is not None:
-        chosen = np.unique(touching)
-        chosen = chosen[np.linspace(0, len(chosen) - 1, min(SOME, len(chosen))).astype(int)]
-        places |= _places(sheet, np.stack([maze, other]), (screens[i] for i in chosen))
         sheet = np.concatenate([sheet, _paths(places, crowd, len(sheet))])
-    return maze, other, _stacked([sign for sign in found if sign[2]], maze), sheet
+    return maze, other, counts, _stacked([sign for sign in found if sign[2]], maze), sheet
 
 
-def _alike(maze: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, set[Picture]]:
+def _alike(maze: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, dict[Picture, Picture]]:
     """The other look of a maze without the spots that look like hardly any other, which are pieces of a spot or of who
-    passes; and the pictures of those that are left."""
-    found = [(spot, frozenset(_cut(look, *spot) for look in (maze, other))) for spot in spots(_differ(maze, other))]
+    passes; and the pictures of those that are left, with that of the other look of each."""
+    found = [(spot, tuple(sorted(_cut(look, *spot) for look in (maze, other)))) for spot in spots(_differ(maze, other))]
     times = Counter(looks for _, looks in found)
     other = other.copy()
     for spot, looks in found:
         if times[looks] < LEAST_ALIKE:
             other[spot] = maze[spot]
-    return other, {picture for looks, count in times.items() if count >= LEAST_ALIKE for picture in looks}
+    often = [looks for looks, count in times.items() if count >= LEAST_ALIKE]
+    return other, {picture: partner for one, another in often for picture, partner in ((one, another), (another, one))}
 
 
 def _cut(screen: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Picture:
@@ -199,6 +215,59 @@ def _strip(pictures: Mapping[int, bytes]) -> list[np.ndarray]:
     return [np.frombuffer(picture, np.uint8).reshape(-1, 3) for picture in strip]
 
 
+def _counts(
+    signs: Sequence[tuple[np.ndarray, np.ndarray, list[np.ndarray], Mapping[int, bytes]]],
+    gone: Mapping[int, Sequence[Picture]],
+    maze: np.ndarray,
+    other: np.ndarray,
+) -> np.ndarray:
+    """A screen of what counts, black elsewhere: the figures of a number in white, and spots in the colour of 24 bits
+    that is by how much it grows when they go.
+
+    `signs` are rows, columns, looks, and pictures by screen; `gone` the brighter looks of the spots that are gone on a
+    screen since the one before it.
+    """
+    figures: list[tuple[int, slice, slice, dict[bytes, int], Mapping[int, bytes]]] = []
+    for rows, columns, looks, pictures in signs:
+        lit = dict.fromkeys(look.tobytes() for look in looks if look.any())
+        values = {look: i for i, look in enumerate(lit)} | {look.tobytes(): -1 for look in looks if not look.any()}
+        high, wide = (slice(int(line.min()), int(line.max()) + 1) for line in (rows, columns))
+        figures.append((len(lit), high, wide, values, pictures))
+    # A number's figures, and beside them those that are hardly ever there.
+    number = [figure for figure in figures if figure[0] == FIGURES]
+    number += [
+        figure
+        for figure in figures
+        if 0 < figure[0] < FIGURES
+        and any(figure[1] == by[1] and 0 <= figure[2].start - by[2].stop < TILE // 2 for by in number)
+    ]
+    number.sort(key=lambda figure: figure[2].start)
+
+    def read(i: int) -> int | None:
+        """The number on a screen, None where it cannot be read."""
+        shown = [values.get(pictures.get(i, b"")) for *_, values, pictures in number]
+        text = "".join(str(value) for value in shown if value is not None and value >= 0)
+        return int(text) if text and None not in shown else None
+
+    gains = defaultdict[Picture, Counter[int | None]](Counter)
+    for i, went in gone.items():
+        one, another = read(i - 1), read(i)
+        if len(went) == 1:
+            gains[went[0]][None if one is None or another is None else another - one] += 1
+    screen = np.zeros_like(maze)
+    for rows, columns in spots(_differ(maze, other)):
+        # One look of a spot may be a little off, where somebody passed too often.
+        gained = max((gains[_cut(look, rows, columns)] for look in (maze, other)), key=Counter.total)
+        points, times = max(gained.items(), key=lambda gain: gain[1], default=(None, 0))
+        if points is not None and points > 0 and times >= max(LEAST_SHOWN, LEAST_ALIKE_POINTS * gained.total()):
+            high, wide = (slice(line.min() - MARGIN, line.max() + 1 + MARGIN) for line in (rows, columns))
+            screen[high, wide] = [points >> 16, points >> 8 & 255, points & 255]
+    if screen.any():
+        for _, high, wide, *_ in number:
+            screen[high, wide] = 255
+    return screen
+
+
 def _stacked(signs: Sequence[Sign], maze: np.ndarray) -> np.ndarray | None:
     """Mazes one above the other with the looks of all signs; the last one comes again where there are fewer."""
     if not signs:
@@ -230,20 +299,25 @@ def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 def _sheet(
     shown: Sequence[Sequence[Seen]], changed: Sequence[np.ndarray], shape: tuple[int, ...]
 ) -> tuple[np.ndarray | None, set[tuple[int, int]], set[tuple[int, int]]]:
-    """The frequent sprites, each shifted in its tile so that its places are cells, those of one thing side by side, and
-    first those of what `changed` spots; and where their tiles are seen, on all screens and on one of those that show
-    most of them."""
+    """The frequent sprites, those of one thing side by side, and first those of what `changed` spots; and where their
+    tiles are seen, on all screens and on one of those that show most of them.
+
+    Each is shifted in its tile so that its places are cells, and those of the others where it can be: a ghost's eyes
+    alone lie where they do in a ghost.
+    """
     found: defaultdict[Picture, Counter[tuple[int, int]]] = defaultdict(Counter)
     for picture, row, column in chain(*shown):
         found[picture][row, column] += 1
     screens_with = Counter(chain(*({picture for picture, *_ in screen} for screen in shown)))
     sheet = _square(np.zeros(shape, np.uint8))
-    across, tiles, shift = len(sheet) // TILE, {}, {}
+    side, tiles, shift = len(sheet) // TILE, {}, {}
+    lanes = np.zeros(sheet.shape[:2], bool)
     often = [(picture, places) for picture, places in found.items() if screens_with[picture] >= LEAST_TIMES]
-    for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: across**2 // 2]:
+    for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: side**2 // 2]:
         height, width, pixels = picture
-        starts = np.array([*places]) + _margins(shape)
-        row, column = (MARGIN + int(np.bincount(start % STEP).argmax()) for start in starts.T)
+        starts, times = np.array([*places]) + _margins(shape), np.array([*places.values()])
+        row, column = _shift(height, width, starts, times, lanes)
+        lanes[tuple((starts - (row, column)).T)] = True
         tile = np.zeros((TILE, TILE, 3), np.uint8)
         tile[row : row + height, column : column + width] = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
         tiles[picture] = tile
@@ -256,7 +330,7 @@ def _sheet(
     i = int(all(other for other, _ in things))  # the first tile is black where nothing changes spots
     for _, thing in sorted(things, key=lambda each: each[0]):
         for look in thing:
-            top, left = i // across * TILE, i % across * TILE
+            top, left = i // side * TILE, i % side * TILE
             sheet[top : top + TILE, left : left + TILE] = tiles[look]
             i += 1
         i += 1
@@ -264,18 +338,17 @@ def _sheet(
     return sheet if tiles else None, set().union(*seen), crowds[min(LEAST_TIMES, len(crowds)) - 1] if tiles else set()
 
 
-def _places(sheet: np.ndarray, looks: np.ndarray, screens: Iterable[np.ndarray]) -> set[tuple[int, int]]:
-    """Where tiles of sprites are on screens on which they touch: what is found there and half of whose pixels agree."""
-    sprites = Sprites(sheet, to_tensor(np.stack([prepare(look) for look in looks])))
-    seen = set()
-    for screen in screens:
-        pixels = to_tensor(_square(screen))
-        for sprite, row, column, _ in sprites.find(to_tensor(prepare(screen)))[0]:
-            tile = pixels[:, row : row + TILE, column : column + TILE]
-            agree = ((tile - sprites.colours[sprite]).abs() < 1 / 255).all(0)
-            if agree[sprites.covers[sprite] > 0].float().mean() > 0.5:
-                seen.add((row, column))
-    return seen
+def _shift(height: int, width: int, starts: np.ndarray, times: np.ndarray, lanes: np.ndarray) -> tuple[int, int]:
+    """Where in its tile a sprite is that begins in these places `[P, 2]` of a square, so many times each: so that its
+    tile is most often where others are, in `lanes`, and then as near to the middle as it can be."""
+    odd = [int(np.bincount(start % STEP).argmax()) for start in starts.T]
+    down, across = (range(MARGIN + k, TILE - MARGIN - n + 1, STEP) for k, n in zip(odd, (height, width), strict=True))
+
+    def good(shift: tuple[int, int]) -> tuple[int, int]:
+        met = times[lanes[tuple((starts - shift).T)]].sum()
+        return int(met), -abs(2 * shift[0] + height - TILE) - abs(2 * shift[1] + width - TILE)
+
+    return max(product(down, across), key=good)
 
 
 def _paths(places: Iterable[tuple[int, int]], crowd: Iterable[tuple[int, int]], side: int) -> np.ndarray:
