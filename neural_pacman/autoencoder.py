@@ -37,10 +37,12 @@ LASTS = 0.2
 """How much farther than that it must be from the look that it had in the frame before, where this is known."""
 RENEWED = 20
 """Spots that change together for them to do so wherever they are."""
-WHITE = (1 << 24) - 1
 MAX_OFF = 60 / 127.5
 """How far, in one colour, a pixel may be from the line between them: farther off is something else, such as a ghost."""
 
+
+WHITE = (1 << 24) - 1
+"""As a colour of 24 bits."""
 
 MOST_LIVE = 0.5
 """Share of the places above which it does not pay to pass over the others."""
@@ -216,7 +218,8 @@ class FrameAutoencoder(nn.Module):
             buffers["points"] = torch.from_numpy(counts)[rows, columns]
             for name, tensor in buffers.items():
                 self.register_buffer(name, tensor, persistent=False)
-        self.signs = None if signs is None else Signs(signs, counts == WHITE)
+        most = int(counts.max(where=counts < WHITE, initial=1))
+        self.signs = None if signs is None else Signs(signs, counts == WHITE, most)
         self.sprites = None
         if sprites is not None and self.background is not None:
             maze = torch.stack([self.background] * 2) if self.maze is None else self.maze
@@ -326,11 +329,19 @@ class FrameAutoencoder(nn.Module):
             gone = (self.points * ((before == 1) & (spots == 0))).sum(1)
             points = torch.where(_anew(before, spots).squeeze(1), -1, gone)
         if self.sprites is not None:
-            last, cast = cast, self.sprites(frames, cast)
+            last, cast = cast, self.sprites(frames, cast, self._grounds(spots))
             in_change = self.sprites.moved(last, cast)
         if self.signs is not None:
             signs = self.signs(frames, signs, in_change, points)
         return torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype)
+
+    def _grounds(self, spots: Tensor) -> Tensor:
+        """What frames show of the maze alone, `[N, 3, 512, 512]`, with spots in these looks."""
+        assert self.background is not None
+        grounds = self.background.repeat(len(spots), 1, 1, 1)
+        if self.maze is not None:
+            grounds.flatten(2)[:, :, self.two] = torch.where((spots[:, self.spot] > 0)[:, None], self.bright, self.dark)
+        return grounds
 
     def _open(self, cast: Tensor) -> Tensor:
         """Which spots may change, bool `[N, spots]`."""

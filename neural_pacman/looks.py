@@ -65,10 +65,10 @@ LIKELY = 0.4
 """What the squared error counts of a sign's last look, and of the one that follows it."""
 UNLIKELY = 0.2
 """The same of the last look alone, while nothing changes that might be counted."""
-OTHER_POINTS = 100
-"""Of what this divides are points that no spot brings."""
 REACH = 24
 """How far, each way, a thing is from where it was shown last: then it is more likely to be it than one farther off."""
+FAR, MANY = 48, 2
+"""How far, each way, a thing never goes in a step, and how many do so where another scene begins."""
 HIDES = 16
 """How near to a sprite, each way, one was that it may be hiding now."""
 PATIENCE = 16
@@ -85,6 +85,7 @@ class Signs(nn.Module):
             may come again. What hangs together of the pixels in which they differ is a sign.
         figures: bool `[512, 512]`, where those signs are that make a number, a score: from left to right, its looks
             that are not black are its figures 0, 1, 2 and so on. None for nowhere.
+        most: points of the spot that brings most: what brings points beside spots brings some times as many.
 
     Raises ValueError for no whole screens, or such as look all the same.
     """
@@ -92,8 +93,9 @@ class Signs(nn.Module):
     area: Tensor
     around: Tensor
 
-    def __init__(self, screens: np.ndarray, figures: np.ndarray | None = None) -> None:
+    def __init__(self, screens: np.ndarray, figures: np.ndarray | None = None, most: int = 1) -> None:
         super().__init__()
+        self.most = most
         side = screens.shape[1]
         if len(screens) % side:
             raise ValueError(f"The signs have shape {list(screens.shape)}; expected whole screens of {side} rows.")
@@ -141,10 +143,12 @@ class Signs(nn.Module):
         returned. Where nothing is in change, bool `[N]`, another one must be much nearer. And the number that they make
         grows by `points`, int64 `[N]`, unless these are negative: then it may have become any.
         """
-        stays = torch.where(in_change, LIKELY, UNLIKELY)[:, None]
-        follows = torch.where(in_change, LIKELY, 1.0)[:, None]
         now = torch.empty_like(last)
+        number = {i for i, _ in self.figures}
         for i, (rows, columns) in enumerate(self.places):
+            free = in_change if points is None or i not in number else in_change & (points < 0)
+            stays = torch.where(free, LIKELY, UNLIKELY)[:, None]
+            follows = torch.where(free, LIKELY, 1.0)[:, None]
             looks, likely = self.get_buffer(f"shown{i}"), self.get_buffer(f"likely{i}")
             seen = frames[:, None, :, rows, columns] - self.around[:, rows, columns]
             apart = (self.get_buffer(f"cover{i}") * (seen - looks).square()).sum((2, 3, 4))
@@ -169,16 +173,14 @@ class Signs(nn.Module):
         return int(text) if text and len(figures) == len(self.figures) else None
 
     def _counted(self, last: Sequence[int], nearest: Sequence[int], points: int) -> list[tuple[int, int]]:
-        """The signs of a number that has grown by so many points, and their looks; none where that cannot be.
-
-        Of what else is counted nothing is known but what figures before those of the points show, if it is more.
-        """
+        """The signs of a number that grew by so many points of spots, and by what the nearest looks say of others,
+        and their looks; none where that cannot be."""
         before, seen = self.number(last), self.number(nearest)
         if before is None or points < 0:
             return []
         number = before + points
         if seen is not None and seen > number:
-            number += (seen - number) // OTHER_POINTS * OTHER_POINTS
+            number += (seen - number) // self.most * self.most
         text = str(number)
         due = [int(figure) for figure in text] + [-1] * (len(self.figures) - len(text))
         pairs = [(i, values, figure) for (i, values), figure in zip(self.figures, due, strict=False)]
@@ -215,6 +217,7 @@ class Sprites(nn.Module):
     paths: Tensor
     things: Tensor
     cells: Tensor
+    signs: Tensor
     still: Tensor
     colours: Tensor
     covers: Tensor
@@ -257,6 +260,7 @@ class Sprites(nn.Module):
             "paths": self._paths(paths),
             "things": torch.from_numpy(np.where(np.bincount(thing)[thing] > 1, thing, 0)),
             "cells": _in_cells(maze, (grid, grid)),
+            "signs": still > 0,
             "still": _in_cells(still[None, None], (grid, grid))[0] > TOUCHED,
             "colours": colours,
             "covers": covers,
@@ -278,22 +282,37 @@ class Sprites(nn.Module):
             return torch.ones(tiles, tiles, dtype=torch.bool)
         return torch.from_numpy(screen[TILE // 2 :: STEP, TILE // 2 :: STEP].any(-1))[:tiles, :tiles]
 
-    def forward(self, frames: Tensor, last: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, last: Tensor, grounds: Tensor) -> Tensor:
         """Draw all sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], which are written to.
 
-        `last` is who was shown before, int64 `[N, cast, 4]` (a `Place` each, or -1); that of now is returned.
+        `last` is who was shown before, int64 `[N, cast, 4]` (a `Place` each, or -1); that of now is returned. `grounds`
+        is what the frames show where nobody is, of the same shape as these: where all who may be there are known,
+        nothing else is shown.
         """
         now = torch.full_like(last, -1)
-        for frame, before, after in zip(frames, last, now, strict=True):
+        for frame, before, after, ground in zip(frames, last, now, grounds, strict=True):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
             places, surplus = self.find(frame, known)
+            if self._elsewhere(places, known):
+                known = []
+                places, surplus = self.find(frame)
+            all_known = 0 < len(known) == self.cast and len(places) > 0
             if self.cast:
                 places, others, cast = self._follow(places, known)
                 surplus += others
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
-            self._draw(frame, places, surplus)
+            if all_known:
+                frame[:] = torch.where(self.signs, frame, ground)
+            self._draw(frame, ground, places, surplus)
         return now
+
+    def _elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
+        """Whether `MANY` things or more are far from where they were, as where a life begins."""
+        thing: list[int] = self.things.tolist()
+        was = {thing[place.sprite]: place for place in last if thing[place.sprite]}
+        moved = [_apart(was[thing[place.sprite]], place) for place in places if thing[place.sprite] in was]
+        return sum(way > FAR for way in moved) >= MANY
 
     def reaches(self, cast: Tensor, points: Tensor) -> Tensor:
         """Which points of a frame (row, column) `[P, 2]` what changes spots may be changing, bool `[N, P]`.
@@ -372,17 +391,20 @@ class Sprites(nn.Module):
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if places else []:
             # Who was there hides it wherever they went, as do those who have come there: but if what changes spots did,
-            # something would have come of it.
+            # or were hidden, something would have come of it.
             covers = [place for i, place in went.items() if _apart(last[i], was) <= HIDES]
             covers += [place for place in places if _apart(place, was) <= HIDES]
-            covers = [place for place in covers if not self.changing or thing[place.sprite] != self.changing]
+            if self.changing:
+                covers = [place for place in covers if self.changing not in (thing[place.sprite], thing[was.sprite])]
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             unseen = 0 if covers else min(was.unseen, PATIENCE) + 1
             held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen))
         shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
-        return places + shown, surplus, [*went.values(), *held, *joined]
+        shown.sort(key=lambda place: thing[place.sprite] != self.changing)
+        above = sum(thing[place.sprite] == self.changing for place in shown) if self.changing else 0
+        return [*shown[:above], *places, *shown[above:]], surplus, [*went.values(), *held, *joined]
 
-    def _draw(self, frame: Tensor, places: list[Place], surplus: list[Place]) -> None:
+    def _draw(self, frame: Tensor, ground: Tensor, places: list[Place], surplus: list[Place]) -> None:
         """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""
         drawn = []
         for i, (sprite, row, column, _) in enumerate([*surplus, *reversed(places)]):
@@ -391,9 +413,9 @@ class Sprites(nn.Module):
             cover, view = down @ self.covers[sprite] @ across, frame[:, rows, columns]
             if i >= len(surplus):
                 drawn.append((view, cover, down @ self.colours[sprite] @ across))
-            distance, beneath = _nearest(view, self.maze[:, :, rows, columns])
+            distance, _ = _nearest(view, self.maze[:, :, rows, columns])
             blur = _grown((cover > TOUCHED).float()[None], HALO) > 0
-            view[:] = torch.where(blur & (distance > STANDS_OUT), beneath, view)
+            view[:] = torch.where(blur & (distance > STANDS_OUT), ground[:, rows, columns], view)
         for view, cover, colours in drawn:
             view[:] = view * (1 - cover) + colours
 

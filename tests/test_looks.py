@@ -141,7 +141,9 @@ def screens(count: int = 140) -> list[np.ndarray]:
     for number in range(count):
         looks = 2 * np.array([0, 1, 2, 2]) + rng.integers(0, 2, 4)
         lanes = LANES if number % 2 else (200, *LANES[1:])
-        alone = [(int(look), *at) for look, *at in zip(looks, lanes, columns[:, number // 2 % 70].tolist(), strict=True)]
+        alone = [
+            (int(look), *at) for look, *at in zip(looks, lanes, columns[:, number // 2 % 70].tolist(), strict=True)
+        ]
         column = int(4 * rng.integers(20, 80))
         pair = [(number % 6, 200, column), ((number + 1) % 6, 200, column + 12)] if number % 2 else []
         made.append(screen_with(*pair, *alone, figures=(number % 7, number // 7 % 7)))
@@ -164,6 +166,49 @@ def meals(count: int = 100) -> list[np.ndarray]:
             look = int(rng.integers(0, 2))
             made.append(screen_with((look, *pink), (2 + look, *cyan), pellets=[*pellets, PELLETS[passed]]))
     return made
+
+
+FIGURES = [
+    np.pad(
+        np.array([[[200 * (figure >> bit & 1) + 55] * 3] for bit in range(4)], np.uint8).repeat(2, 0),
+        ((0, 0), (0, 4), (0, 0)),
+        "edge",
+    )
+    for figure in range(10)
+]
+
+
+def scored(score: int, pellets: Sequence[tuple[int, int]], *ghosts: tuple[int, int, int]) -> np.ndarray:
+    """A screen with a score on its left, beginning at the left, and pellets, the last four of them big ones."""
+    screen = screen_with(*ghosts, pellets=pellets)
+    for row, column in {*pellets} & {*PELLETS[-4:]}:
+        screen[row - 2 : row + 6, column - 2 : column + 6] = (255, 240, 230)
+    for place, figure in enumerate(str(score)):
+        screen[530:538, 2 + 8 * place : 7 + 8 * place] = FIGURES[int(figure)]
+    return screen
+
+
+def counted(count: int = 248) -> list[np.ndarray]:
+    """Pink eats between the first and the second of each two screens: ten points, or a hundred for a big pellet."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count // 2):
+        eaten = 7 * number % 31 % len(PELLETS)
+        standing = [place for i, place in enumerate(PELLETS) if i != eaten and rng.random() < 0.7]
+        down, aside = (int(way) for way in rng.integers(0, 6, 2))
+        pink = PELLETS[eaten][0] - 20 + 4 * down, PELLETS[eaten][1] + 8 + 2 * aside
+        score = 10 * (37 * (number // 3) % 10 ** (1 + number % 3))
+        look = int(rng.integers(0, 2))
+        after = score + (100 if eaten >= len(PELLETS) - 4 else 10)
+        made += [scored(score, [*standing, PELLETS[eaten]], (look, *pink)), scored(after, standing, (look, *pink))]
+    return made
+
+
+@pytest.fixture(scope="module")
+def scoring() -> FrameAutoencoder:
+    """One that has seen them."""
+    played = counted()
+    return FrameAutoencoder.create("tiny", *find_pictures(np.stack([prepare(screen) for screen in played]), played))
 
 
 @pytest.fixture(scope="module")
@@ -346,13 +391,57 @@ def test_pellets_change_where_they_are_eaten(eating: FrameAutoencoder) -> None:
         assert psnr(seen, expected) > 50, drawn
 
 
-def test_who_meets_what_eats_is_not_hidden_by_it(eating: FrameAutoencoder) -> None:
+def test_what_eats_hides_nobody_and_is_hidden_by_nobody(eating: FrameAutoencoder) -> None:
     pink, cyan = ((which, PELLETS[i][0] - 8, PELLETS[i][1] + aside) for which, i, aside in ((0, 9, 8), (2, 9, -8)))
     both = screen_with(pink, cyan)
     _, known = after(eating, eating.blank(1), both)
-    for left, shown in ((pink, both), (cyan, screen_with(cyan))):
+    for left in (pink, cyan):
         seen, _ = after(eating, known, screen_with(left))
-        assert psnr(seen, prepare(shown)) > 35, left
+        assert psnr(seen, prepare(both)) > 35, left
+
+
+def test_where_all_are_known_nothing_else_is_shown(drawn: FrameAutoencoder) -> None:
+    four = [(0, 240, 100), (2, 302, 120), (4, 400, 90), (5, 440, 90)]
+    traces = screen_with(*four)
+    traces[302:326, 200:206] = traces[302:326, 150:156] = (0, 200, 0)  # beside somebody and alone
+    assert psnr(decided(drawn, traces), prepare(screen_with(*four))) < 40
+    for before, clean in ((four, True), (four[1:], False)):
+        _, known = after(drawn, drawn.blank(1), screen_with(*before))
+        seen, _ = after(drawn, known, traces)
+        assert (psnr(seen, prepare(screen_with(*four))) > 45) == clean
+
+
+def test_another_scene_begins_where_all_are_elsewhere(drawn: FrameAutoencoder) -> None:
+    _, known = after(drawn, drawn.blank(1), screen_with((0, 240, 100), (2, 302, 120), (4, 400, 90), (5, 440, 90)))
+    there = [(0, 240, 220), (2, 302, 240)]
+    seen, known = after(drawn, known, screen_with(*there))  # and nobody is held where he was
+    assert psnr(seen, prepare(screen_with(*there))) > 40
+    seen, _ = after(drawn, known, screen_with(*there, (4, 400, 200)))
+    assert psnr(seen, prepare(screen_with(*there, (4, 400, 200)))) > 40
+
+
+def test_the_score_follows_what_is_eaten(scoring: FrameAutoencoder) -> None:
+    assert sorted(scoring.points.tolist()) == [10] * (len(PELLETS) - 4) + [100] * 4
+    small, big = PELLETS[9], PELLETS[-2]
+    for score, eaten, drawn, shown in (
+        (120, small, 120, 130),  # it stands still, though a pellet is gone
+        (120, small, 150, 130),  # it goes on by too much
+        (190, small, 190, 200),
+        (90, small, 90, 100),  # one figure more
+        (120, big, 120, 220),
+        (950, big, 950, 1050),
+        (120, None, 130, 120),  # nothing was eaten
+        (120, None, 320, 320),  # but something that is no pellet
+        (120, small, 320, 330),
+    ):
+        pink = (0, (eaten or small)[0] - 8, (eaten or small)[1] + 8)
+        left = [place for place in PELLETS if place != eaten]
+        _, known = after(scoring, scoring.blank(1), scored(score, PELLETS, pink))
+        seen, known = after(scoring, known, scored(drawn, left, pink))
+        expected = prepare(scored(shown, left, pink))
+        assert psnr(seen, expected) > 45, (score, eaten, drawn)
+        seen, _ = after(scoring, known, scored(shown, PELLETS, pink))  # what was eaten does not come back alone
+        assert psnr(seen, expected) > 45, (score, eaten, drawn)
 
 
 def test_many_pellets_change_together_anywhere() -> None:
