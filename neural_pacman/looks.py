@@ -9,8 +9,10 @@ to be two, one half on either way of a junction, the better half is shown; and w
 its colour, it is looked for again in what is left. What fits nothing stays as it was decoded.
 
 What is left in doubt goes by the frame before. A figure stays as it was, or is followed by the one that follows it in
-the data. Who was there is there: the like of it that is nearest, or out of sight behind somebody, or where it was. And
-pellets, the spots of two looks that `neural_pacman.autoencoder` decides, change near who changes them in the data.
+the data. Who was there is there: the like of it that is nearest, or out of sight behind somebody, or where it was; and
+where all who may be there are known, nothing else is shown, be it what somebody left behind. Pellets, the spots of two
+looks that `neural_pacman.autoencoder` decides, change near who changes them in the data, and then the score grows by
+what they bring there.
 """
 
 from __future__ import annotations

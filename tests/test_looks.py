@@ -569,21 +569,21 @@ def test_each_dreams_own_noise_says_when_it_settles_on_what_it_shows() -> None:
     background = np.full((512, 512, 3), 100, np.uint8)
     other = np.where(np.arange(512)[:, None, None] % 2, 160, background).astype(np.uint8)
     world = WorldModel.create("tiny", background, other=other)
-    histories, led = torch.randn(1, 32, 32, 16, 16).expand(8, -1, -1, -1, -1) / 4, torch.zeros(8, 31, dtype=torch.int64)
+    histories, led = torch.randn(1, 32, 32, 16, 16).expand(5, -1, -1, -1, -1) / 4, torch.zeros(5, 31, dtype=torch.int64)
     settled: dict[float, list[bool]] = {}
     for share in (0.0, 0.4, 1.0):
         object.__setattr__(world.config, "settled_share", share)
-        engine, moved = DreamEngine(world, 8), []
-        engine.reset(histories, led, [torch.Generator().manual_seed(i) for i in range(8)])
-        for _ in range(5):
+        engine, moved = DreamEngine(world, 5), []
+        engine.reset(histories, led, [torch.Generator().manual_seed(i) for i in range(5)])
+        for _ in range(4):
             before, picture, state = engine.latent, engine.decode(), engine.get_state()
-            engine.step([0] * 8)
-            newest = torch.stack([engine.history(dream)[-2] for dream in range(8)])
+            engine.step([0] * 5)
+            newest = torch.stack([engine.history(dream)[-2] for dream in range(5)])
             moved += ((newest - before).flatten(1).abs().amax(1) > 1e-6).tolist()
             after = engine.latent
             engine.set_state(state)  # a state is of before it settled, and shows what was shown
             assert torch.equal(engine.latent, before) and np.array_equal(engine.decode(), picture)
-            engine.step([0] * 8)
+            engine.step([0] * 5)
             assert torch.equal(engine.latent, after)
         settled[share] = moved
     assert not any(settled[0.0]) and all(settled[1.0]) and 0.2 < np.mean(settled[0.4]) < 0.6
