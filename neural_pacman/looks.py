@@ -71,11 +71,11 @@ REACH = 24
 """How far, each way, a thing is from where it was shown last: then it is more likely to be it than one farther off."""
 FAR, MANY = 48, 2
 """How far, each way, a thing never goes in a step, and how many do so where another scene begins."""
-HIDES = 16
+HIDES = 12
 """How near to a sprite, each way, one was that it may be hiding now."""
-PATIENCE = 16
-"""Frames for which one of several that is not found, and that nobody hides, stays where it was; a thing does so until
-it is found."""
+PATIENCE = 8
+"""Frames for which one of several that is not found, and that nobody hides, stays where it was; then it has gone home.
+A thing stays until it is found."""
 
 
 class Signs(nn.Module):
@@ -208,7 +208,8 @@ class Sprites(nn.Module):
             by side, row after row, are looks of one thing; one between two black tiles may be there several times. The
             thing in the first tile is what changes spots, and nothing does if that is black. With
             `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be,
-            and red where those are that are there at once: so many are followed from frame to frame.
+            red where those are that are there at once: so many are followed from frame to frame. Where who has been
+            away comes back it is green, or yellow: one of several that is not found any more is a thing again there.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
@@ -274,8 +275,10 @@ class Sprites(nn.Module):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.contiguous(), persistent=False)
         self.changing = int(self.things[0]) if first else 0
-        red = (paths[::STEP, ::STEP, 0] > 0) & (paths[::STEP, ::STEP, 1] == 0)
-        self.cast = int(red.sum())
+        red, green, blue = (paths[::STEP, ::STEP] > 0).transpose(2, 0, 1)
+        self.cast = int((red & ~blue).sum())
+        homes = np.argwhere(green & ~blue) * STEP - TILE // 2
+        self.home = (int(homes[0][0]), int(homes[0][1])) if len(homes) else None
 
     def _paths(self, screen: np.ndarray) -> Tensor:
         """Which tiles may hold a sprite, bool `[h - 15, w - 15]`."""
@@ -401,10 +404,16 @@ class Sprites(nn.Module):
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             unseen = 0 if covers else min(was.unseen, PATIENCE) + 1
             held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen))
+        cast = [*went.values(), *held, *joined]
+        away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
+        for i, place in enumerate(held):
+            if self.home is not None and away and not thing[place.sprite] and place.unseen > PATIENCE:
+                held[i] = Place(thing.index(away.pop()), *self.home, 1)
         shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
-        shown.sort(key=lambda place: thing[place.sprite] != self.changing)
-        above = sum(thing[place.sprite] == self.changing for place in shown) if self.changing else 0
-        return [*shown[:above], *places, *shown[above:]], surplus, [*went.values(), *held, *joined]
+        # What changes spots is below whom it meets.
+        below = [place for place in shown if self.changing and thing[place.sprite] == self.changing]
+        above = [place for place in shown if place not in below]
+        return [*above, *places, *below], surplus, [*went.values(), *held, *joined]
 
     def _draw(self, frame: Tensor, ground: Tensor, places: list[Place], surplus: list[Place]) -> None:
         """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""

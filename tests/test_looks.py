@@ -144,6 +144,9 @@ def screens(count: int = 140) -> list[np.ndarray]:
         alone = [
             (int(look), *at) for look, *at in zip(looks, lanes, columns[:, number // 2 % 70].tolist(), strict=True)
         ]
+        if number % 20 >= 18:  # a cyan one that is back has been a blue one
+            back = 2, LANES[1], 200 + 4 * (number // 20 % 4)
+            alone = [alone[0], *(alone[2:] if number % 2 == 0 else [back, alone[2]])]
         column = int(4 * rng.integers(20, 80))
         pair = [(number % 6, 200, column), ((number + 1) % 6, 200, column + 12)] if number % 2 else []
         made.append(screen_with(*pair, *alone, figures=(number % 7, number // 7 % 7)))
@@ -334,7 +337,7 @@ def test_nobody_vanishes_alone(drawn: FrameAutoencoder) -> None:
 
 
 def test_who_is_hidden_goes_with_who_hides_it(drawn: FrameAutoencoder) -> None:
-    _, known = after(drawn, drawn.blank(1), screen_with((2, 240, 108), (0, 240, 92)))
+    _, known = after(drawn, drawn.blank(1), screen_with((2, 240, 108), (0, 240, 100)))
     for column in range(112, 240, 8):
         one = screen_with((2, 240, column))
         seen, known = after(drawn, known, one)
@@ -344,6 +347,20 @@ def test_who_is_hidden_goes_with_who_hides_it(drawn: FrameAutoencoder) -> None:
     assert psnr(seen, prepare(apart)) > 40
     seen, _ = after(drawn, known, screen_with((2, 240, 244)))  # nobody is near: it was found, and stays
     assert psnr(seen, prepare(screen_with((2, 240, 244), (0, 240, 216)))) > 40
+
+
+def test_one_of_several_that_is_gone_comes_home_as_who_is_away(drawn: FrameAutoencoder) -> None:
+    assert drawn.sprites is not None and drawn.sprites.home is not None
+    home = drawn.sprites.home[0] + 4, drawn.sprites.home[1] - 44
+    assert home[0] == LANES[1] and 200 <= home[1] <= 212
+    pink, blue, another = (0, 240, 100), (4, 400, 90), (5, 440, 90)
+    _, known = after(drawn, drawn.blank(1), screen_with(pink, blue, another))
+    for _ in range(PATIENCE):
+        seen, known = after(drawn, known, screen_with(pink, blue))
+        assert psnr(seen, prepare(screen_with(pink, blue, another))) > 35
+    for _ in range(2):
+        seen, known = after(drawn, known, screen_with(pink, blue))
+        assert max(psnr(seen, prepare(screen_with(pink, blue, (cyan, *home)))) for cyan in (2, 3)) > 38
 
 
 def test_nobody_comes_from_nowhere(drawn: FrameAutoencoder) -> None:
@@ -402,13 +419,13 @@ def test_what_eats_hides_nobody_and_is_hidden_by_nobody(eating: FrameAutoencoder
 
 def test_where_all_are_known_nothing_else_is_shown(drawn: FrameAutoencoder) -> None:
     four = [(0, 240, 100), (2, 302, 120), (4, 400, 90), (5, 440, 90)]
-    traces = screen_with(*four)
+    traces = screen_with(*four, figures=(0, 0))
     traces[302:326, 200:206] = traces[302:326, 150:156] = (0, 200, 0)  # beside somebody and alone
-    assert psnr(decided(drawn, traces), prepare(screen_with(*four))) < 40
+    assert psnr(decided(drawn, traces), prepare(screen_with(*four, figures=(0, 0)))) < 40
     for before, clean in ((four, True), (four[1:], False)):
-        _, known = after(drawn, drawn.blank(1), screen_with(*before))
+        _, known = after(drawn, drawn.blank(1), screen_with(*before, figures=(0, 0)))
         seen, _ = after(drawn, known, traces)
-        assert (psnr(seen, prepare(screen_with(*four))) > 45) == clean
+        assert (psnr(seen, prepare(screen_with(*four, figures=(0, 0)))) > 45) == clean
 
 
 def test_another_scene_begins_where_all_are_elsewhere(drawn: FrameAutoencoder) -> None:

@@ -154,9 +154,9 @@ def find_looks(
                 here[:] = np.frombuffer(pixels, np.uint8).reshape(here.shape)
     found = [(rows, columns, _strip(pictures)) for rows, columns, pictures in signs]
     counts = _counts([(*sign, pictures) for sign, (*_, pictures) in zip(found, signs, strict=True)], gone, maze, other)
-    sheet, places, crowd = _sheet(shown, changed, maze.shape)
+    sheet, places, crowd, home = _sheet(shown, changed, maze.shape)
     if sheet is not None:
-        sheet = np.concatenate([sheet, _paths(places, crowd, len(sheet))])
+        sheet = np.concatenate([sheet, _paths(places, crowd, home, len(sheet))])
     return maze, other, counts, _stacked([sign for sign in found if sign[2]], maze), sheet
 
 
@@ -298,9 +298,9 @@ def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _sheet(
     shown: Sequence[Sequence[Seen]], changed: Sequence[np.ndarray], shape: tuple[int, ...]
-) -> tuple[np.ndarray | None, set[tuple[int, int]], set[tuple[int, int]]]:
+) -> tuple[np.ndarray | None, set[tuple[int, int]], set[tuple[int, int]], set[tuple[int, int]]]:
     """The frequent sprites, those of one thing side by side, and first those of what `changed` spots; and where their
-    tiles are seen, on all screens and on one of those that show most of them.
+    tiles are seen, on all screens, on one of those that show most of them, and where most things come back to.
 
     Each is shifted in its tile so that its places are cells, and those of the others where it can be: a ghost's eyes
     alone lie where they do in a ghost.
@@ -335,7 +335,27 @@ def _sheet(
             i += 1
         i += 1
     crowds = sorted(seen, key=len, reverse=True)
-    return sheet if tiles else None, set().union(*seen), crowds[min(LEAST_TIMES, len(crowds)) - 1] if tiles else set()
+    crowd = crowds[min(LEAST_TIMES, len(crowds)) - 1] if tiles else set()
+    return sheet if tiles else None, set().union(*seen), crowd, _home([look for _, look in things], shown, shift)
+
+
+def _home(
+    things: Sequence[Sequence[Picture]], shown: Sequence[Sequence[Seen]], shift: Mapping[Picture, tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Where a thing's tile is, when it is back on a screen, most often, while there is one fewer of what there are
+    several: nowhere, or one place."""
+    which = {look: k for k, looks in enumerate(things) for look in looks if len(looks) > 1}
+    several = {*shift} - {*which}
+    back = []
+    for one, two in zip(shown[::2], shown[1::2], strict=False):
+        before, after = ([look for look, *_ in screen] for screen in (one, two))
+        if sum(look in several for look in before) > sum(look in several for look in after):
+            there = {which.get(look) for look in before}
+            new = [(look, row, column) for look, row, column in two if look in which and which[look] not in there]
+            back += [(row + shift[look][0], column + shift[look][1]) for look, row, column in new]
+    apart = np.abs(np.subtract.outer(*[np.reshape(back, (-1, 2))] * 2).diagonal(axis1=1, axis2=3)).max(-1)
+    near = (apart <= TILE // 2).sum(1)
+    return {back[int(near.argmax())]} if back and near.max() >= LEAST_SHOWN else set()
 
 
 def _shift(height: int, width: int, starts: np.ndarray, times: np.ndarray, lanes: np.ndarray) -> tuple[int, int]:
@@ -351,17 +371,22 @@ def _shift(height: int, width: int, starts: np.ndarray, times: np.ndarray, lanes
     return max(product(down, across), key=good)
 
 
-def _paths(places: Iterable[tuple[int, int]], crowd: Iterable[tuple[int, int]], side: int) -> np.ndarray:
-    """A screen with the middles of these tiles in white, and what is between and right beside them; in red the middles
-    of those in which somebody is at the same time."""
+def _paths(
+    places: Iterable[tuple[int, int]], crowd: Iterable[tuple[int, int]], home: Iterable[tuple[int, int]], side: int
+) -> np.ndarray:
+    """A screen with the middles of these tiles in white, and what is between and right beside them; red the middles of
+    those in which somebody is at the same time, green that of the one to which things come back, yellow both."""
     cells = np.zeros((side // STEP, side // STEP), np.uint8)
     for row, column in places:
         cells[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP] = 255
     grown = Image.fromarray(cells).filter(ImageFilter.MaxFilter(2 * GAP + 1))
     white = np.array(grown.filter(ImageFilter.MinFilter(2 * (GAP - SLACK) + 1)))
     screen = np.stack([white] * 3, -1)
-    for row, column in crowd:
-        screen[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP] = (255, 0, 0)
+    marks = np.zeros_like(screen)
+    for colour, tiles in enumerate((crowd, home)):
+        for row, column in tiles:
+            marks[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP, colour] = 255
+    screen = np.where(marks.any(-1, keepdims=True), marks, screen)
     return screen.repeat(STEP, 0).repeat(STEP, 1)
 
 
