@@ -41,9 +41,6 @@ MAX_OFF = 60 / 127.5
 """How far, in one colour, a pixel may be from the line between them: farther off is something else, such as a ghost."""
 
 
-WHITE = (1 << 24) - 1
-"""As a colour of 24 bits."""
-
 MOST_LIVE = 0.5
 """Share of the places above which it does not pay to pass over the others."""
 
@@ -159,8 +156,9 @@ class FrameAutoencoder(nn.Module):
         other: uint8 `[512, 512, 3]`, the one other look that some spots of the background have (a pellet's, eaten or
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
             Or `[1024, 512, 3]`, both looks, one above the other, where the background itself shows something between.
-            Or `[1536, 512, 3]`, and below them what counts: white where the score is, and spots that bring points when
-            they change to their darker look, which come back together alone, in these as a colour of 24 bits.
+            Or `[1536, 512, 3]`, and below them what counts, numbers in green and blue (256 and 1): the points of spots,
+            brought when they change to their darker look; these come back together alone. And red where the score is,
+            with the fewest points that anything else brings.
         signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
 
     Raises ValueError for any of these without a background.
@@ -196,12 +194,12 @@ class FrameAutoencoder(nn.Module):
         self.pictures = (background, other, signs, sprites)
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
         self.register_buffer("maze", None, persistent=False)
-        counts = np.zeros((FRAME_SIZE, FRAME_SIZE), np.int64)
+        counts = np.zeros((FRAME_SIZE, FRAME_SIZE, 3), np.int64)
         if background is not None and other is not None:
             screens = other.reshape(-1, *background.shape)
             if len(screens) > 3:
                 raise ValueError(f"The other look has {len(other)} rows; expected one to three frames of {FRAME_SIZE}.")
-            counts = screens[2] @ (1 << np.array([16, 8, 0])) if len(screens) == 3 else counts
+            counts = screens[2].astype(np.int64) if len(screens) == 3 else counts
             self.maze = to_tensor(screens[:2] if len(screens) > 1 else np.stack([background, *screens]))
             looks = self.maze.flatten(2)  # [2, 3, pixels]
             two = (looks[0] != looks[1]).any(0).nonzero().squeeze(1)
@@ -215,11 +213,12 @@ class FrameAutoencoder(nn.Module):
             buffers = {"two": two, "dark": dark, "bright": bright, "spot": spot[two]}
             buffers["middles"] = torch.tensor(middles, dtype=torch.float32).view(-1, 2)
             rows, columns = buffers["middles"].round().long().unbind(1)
-            buffers["points"] = torch.from_numpy(counts)[rows, columns]
+            buffers["points"] = torch.from_numpy(counts)[rows, columns] @ torch.tensor([0, 256, 1])
             for name, tensor in buffers.items():
                 self.register_buffer(name, tensor, persistent=False)
-        most = int(counts.max(where=counts < WHITE, initial=1))
-        self.signs = None if signs is None else Signs(signs, counts == WHITE, most)
+        figures = counts[..., 0] > 0
+        others = int((counts[figures] @ [0, 256, 1]).max(initial=1))
+        self.signs = None if signs is None else Signs(signs, figures, others)
         self.sprites = None
         if sprites is not None and self.background is not None:
             maze = torch.stack([self.background] * 2) if self.maze is None else self.maze

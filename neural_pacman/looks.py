@@ -87,7 +87,7 @@ class Signs(nn.Module):
             may come again. What hangs together of the pixels in which they differ is a sign.
         figures: bool `[512, 512]`, where those signs are that make a number, a score: from left to right, its looks
             that are not black are its figures 0, 1, 2 and so on. None for nowhere.
-        most: points of the spot that brings most: what brings points beside spots brings some times as many.
+        others: the fewest points that anything else than spots brings; the others are as many, two times, and so on.
 
     Raises ValueError for no whole screens, or such as look all the same.
     """
@@ -95,9 +95,9 @@ class Signs(nn.Module):
     area: Tensor
     around: Tensor
 
-    def __init__(self, screens: np.ndarray, figures: np.ndarray | None = None, most: int = 1) -> None:
+    def __init__(self, screens: np.ndarray, figures: np.ndarray | None = None, others: int = 1) -> None:
         super().__init__()
-        self.most = most
+        self.others = others
         side = screens.shape[1]
         if len(screens) % side:
             raise ValueError(f"The signs have shape {list(screens.shape)}; expected whole screens of {side} rows.")
@@ -182,7 +182,7 @@ class Signs(nn.Module):
             return []
         number = before + points
         if seen is not None and seen > number:
-            number += (seen - number) // self.most * self.most
+            number += (seen - number) // self.others * self.others
         text = str(number)
         due = [int(figure) for figure in text] + [-1] * (len(self.figures) - len(text))
         pairs = [(i, values, figure) for (i, values), figure in zip(self.figures, due, strict=False)]
@@ -301,6 +301,7 @@ class Sprites(nn.Module):
             if self._elsewhere(places, known):
                 known = []
                 places, surplus = self.find(frame)
+                places, surplus = places[: self.cast], surplus + places[self.cast :]
             all_known = 0 < len(known) == self.cast and len(places) > 0
             if self.cast:
                 places, others, cast = self._follow(places, known)
@@ -410,10 +411,9 @@ class Sprites(nn.Module):
             if self.home is not None and away and not thing[place.sprite] and place.unseen > PATIENCE:
                 held[i] = Place(thing.index(away.pop()), *self.home, 1)
         shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
-        # What changes spots is below whom it meets.
-        below = [place for place in shown if self.changing and thing[place.sprite] == self.changing]
-        above = [place for place in shown if place not in below]
-        return [*above, *places, *below], surplus, [*went.values(), *held, *joined]
+        # Who is not found is above, and what changes spots below whom it meets.
+        shown = sorted([*shown, *places], key=lambda place: thing[place.sprite] == self.changing > 0)
+        return shown, surplus, [*went.values(), *held, *joined]
 
     def _draw(self, frame: Tensor, ground: Tensor, places: list[Place], surplus: list[Place]) -> None:
         """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""

@@ -221,8 +221,8 @@ def _counts(
     maze: np.ndarray,
     other: np.ndarray,
 ) -> np.ndarray:
-    """A screen of what counts, black elsewhere: the figures of a number in white, and spots in the colour of 24 bits
-    that is by how much it grows when they go.
+    """A screen of what counts, black elsewhere: in green and blue, as 256 and 1, by how much a number grows when a spot
+    goes, and, where its figures are, which are red, by how much it does at least for anything else.
 
     `signs` are rows, columns, looks, and pictures by screen; `gone` the brighter looks of the spots that are gone on a
     screen since the one before it.
@@ -250,21 +250,27 @@ def _counts(
         return int(text) if text and None not in shown else None
 
     gains = defaultdict[Picture, Counter[int | None]](Counter)
+    others = Counter[int]()
     for i, went in gone.items():
         one, another = read(i - 1), read(i)
+        gain = None if one is None or another is None else another - one
         if len(went) == 1:
-            gains[went[0]][None if one is None or another is None else another - one] += 1
-    screen = np.zeros_like(maze)
+            gains[went[0]][gain] += 1
+        elif not went and gain is not None:
+            others[gain] += 1
+    screen, most = np.zeros_like(maze), 1
     for rows, columns in spots(_differ(maze, other)):
         # One look of a spot may be a little off, where somebody passed too often.
         gained = max((gains[_cut(look, rows, columns)] for look in (maze, other)), key=Counter.total)
         points, times = max(gained.items(), key=lambda gain: gain[1], default=(None, 0))
         if points is not None and points > 0 and times >= max(LEAST_SHOWN, LEAST_ALIKE_POINTS * gained.total()):
             high, wide = (slice(line.min() - MARGIN, line.max() + 1 + MARGIN) for line in (rows, columns))
-            screen[high, wide] = [points >> 16, points >> 8 & 255, points & 255]
+            screen[high, wide, 1:] = divmod(points, 256)
+            most = max(most, points)
+    rest = [gain for gain, times in others.items() if gain > most and times >= LEAST_SHOWN]
     if screen.any():
         for _, high, wide, *_ in number:
-            screen[high, wide] = 255
+            screen[high, wide] = 255, *divmod(min(rest, default=most), 256)
     return screen
 
 
