@@ -191,12 +191,14 @@ class Signs(nn.Module):
 
 
 class Place(NamedTuple):
-    """A sprite and its tile's first row and column on the game's screen; and for how many frames it was not found."""
+    """A sprite and its tile's first row and column on the game's screen; for how many frames it was not found; and of
+    one of several which thing it was before, 0 if that is not known."""
 
     sprite: int
     row: int
     column: int
     unseen: int = 0
+    was: int = 0
 
 
 class Sprites(nn.Module):
@@ -290,7 +292,7 @@ class Sprites(nn.Module):
     def forward(self, frames: Tensor, last: Tensor, grounds: Tensor) -> Tensor:
         """Draw all sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], which are written to.
 
-        `last` is who was shown before, int64 `[N, cast, 4]` (a `Place` each, or -1); that of now is returned. `grounds`
+        `last` is who was shown before, int64 `[N, cast, 5]` (a `Place` each, or -1); that of now is returned. `grounds`
         is what the frames show where nobody is, of the same shape as these: where all who may be there are known,
         nothing else is shown.
         """
@@ -299,9 +301,8 @@ class Sprites(nn.Module):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
             places, surplus = self.find(frame, known)
             if self._elsewhere(places, known):
+                places, surplus = self.find(frame, known, anew=True)
                 known = []
-                places, surplus = self.find(frame)
-                places, surplus = places[: self.cast], surplus + places[self.cast :]
             all_known = 0 < len(known) == self.cast and len(places) > 0
             if self.cast:
                 places, others, cast = self._follow(places, known)
@@ -341,10 +342,11 @@ class Sprites(nn.Module):
         who = (cast[..., 0] >= 0) & (self.things[cast[..., 0]] == self.changing)
         return cast[torch.arange(len(cast)), who.int().argmax(1), 1:3], who.any(1)
 
-    def find(self, frame: Tensor, last: Sequence[Place] = ()) -> tuple[list[Place], list[Place]]:
+    def find(self, frame: Tensor, last: Sequence[Place] = (), anew: bool = False) -> tuple[list[Place], list[Place]]:
         """The sprites of a frame `[3, 512, 512]`, the uppermost first, and what it shows of a thing a second time.
 
-        Of two of a thing it is the one near to where it was `last`, or else the one that fits better.
+        Of two of a thing it is the one near to where it was `last`, or else the one that fits better. Where another
+        scene begins `anew` it is the one far from there, and what looks like one of several where a thing was is none.
         """
         things: list[int] = self.things.tolist()
         search = _Search(self, frame)
@@ -353,7 +355,7 @@ class Sprites(nn.Module):
 
         def likely(fit: float, place: Place) -> tuple[bool, float]:
             was = known.get(things[place.sprite])
-            return was is not None and _apart(place, was) <= REACH, fit
+            return (was is not None and _apart(place, was) <= REACH) != anew, fit
 
         best = {things[place.sprite]: place for _, place in sorted(found, key=lambda each: likely(*each))}
         places = [place for _, place in found if place == best[things[place.sprite]] or not things[place.sprite]]
@@ -363,6 +365,11 @@ class Sprites(nn.Module):
         places += search.run_faint(set(things) - {*best})
         for place in search.run_faint(set(things)):
             (surplus if things[place.sprite] else places).append(place)
+        if anew:
+            old = [was for was in last if things[was.sprite]]
+            left = [p for p in places if not things[p.sprite] and any(_apart(p, was) <= REACH for was in old)]
+            left += [place for place in places if place not in left][self.cast :]
+            places, surplus = [place for place in places if place not in left], surplus + left
         return places, surplus
 
     def _follow(self, places: list[Place], last: list[Place]) -> tuple[list[Place], list[Place], list[Place]]:
@@ -374,12 +381,14 @@ class Sprites(nn.Module):
         thing: list[int] = self.things.tolist()
 
         def may_be(was: Place, now: Place) -> bool:
-            # A thing may turn into what there are several of, and back, but for what changes spots.
+            # A thing may turn into what there are several of where it is, and back, but for what changes spots.
             one, other = thing[was.sprite], thing[now.sprite]
-            return one == other or (not one * other and one + other != self.changing)
+            turns = not one * other and one + other != self.changing and (not one or _apart(was, now) <= FAR)
+            return one == other or turns
 
+        who = [thing[was.sprite] or was.was for was in last]
         pairs = [
-            (not thing[now.sprite] or thing[now.sprite] != thing[was.sprite], _apart(was, now), i, j)
+            (not thing[now.sprite] or thing[now.sprite] != who[i], _apart(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
             if may_be(was, now)
@@ -388,7 +397,7 @@ class Sprites(nn.Module):
         new = set(range(len(places)))
         for _, _, i, j in sorted(pairs):
             if i not in went and j in new:
-                went[i] = places[j]
+                went[i] = places[j]._replace(was=0 if thing[places[j].sprite] else who[i])
                 new.remove(j)
         room = max(0, self.cast - len(last))
         joined = [places[j] for j in sorted(new)[:room]]
@@ -409,7 +418,9 @@ class Sprites(nn.Module):
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
         for i, place in enumerate(held):
             if self.home is not None and away and not thing[place.sprite] and place.unseen > PATIENCE:
-                held[i] = Place(thing.index(away.pop()), *self.home, 1)
+                back = place.was if place.was in away else away[0]
+                away.remove(back)
+                held[i] = Place(thing.index(back), *self.home, 1)
         shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
         # Who is not found is above, and what changes spots below whom it meets.
         shown = sorted([*shown, *places], key=lambda place: thing[place.sprite] == self.changing > 0)
@@ -418,7 +429,7 @@ class Sprites(nn.Module):
     def _draw(self, frame: Tensor, ground: Tensor, places: list[Place], surplus: list[Place]) -> None:
         """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""
         drawn = []
-        for i, (sprite, row, column, _) in enumerate([*surplus, *reversed(places)]):
+        for i, (sprite, row, column, *_) in enumerate([*surplus, *reversed(places)]):
             rows, columns = (_reached(start, start + TILE, self.side, HALO) for start in (row, column))
             down, across = self.resize[rows, row : row + TILE], self.resize[columns, column : column + TILE].T
             cover, view = down @ self.covers[sprite] @ across, frame[:, rows, columns]
