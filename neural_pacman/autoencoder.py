@@ -34,7 +34,7 @@ DECIDED_AT = 0.45
 """How far from its darker to its brighter look a spot that has two must be, 0 to 1, to be shown as the brighter one: a
 small network draws what it is not sure of too dark."""
 LASTS = 0.2
-"""How much farther than that it must be from the look that it had in the frame before, where this is known."""
+"""How much farther than that it must be if it was the darker one in the frame before."""
 RENEWED = 20
 """Spots that change together for them to do so wherever they are."""
 MAX_OFF = 60 / 127.5
@@ -157,7 +157,7 @@ class FrameAutoencoder(nn.Module):
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
             Or `[1024, 512, 3]`, both looks, one above the other, where the background itself shows something between.
             Or `[1536, 512, 3]`, and below them what counts, numbers in green and blue (256 and 1): the points of spots,
-            brought when they change to their darker look; these come back together alone. And red where the score is,
+            brought when they change to their darker look; these come back only together. And red where the score is,
             with the fewest points that anything else brings.
         signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
 
@@ -364,7 +364,7 @@ class FrameAutoencoder(nn.Module):
             shown.new_zeros(last.shape).index_add(1, self.spot, part * shown)
             for part in (along, length, torch.ones_like(length))
         )
-        least = DECIDED_AT + LASTS * torch.tensor([0.0, 1.0, 0.0], device=last.device)[last + 1]
+        least = DECIDED_AT + LASTS * (last == 0)
         now = torch.where(count > 0, (brightness > least * all_of_it).long(), last)
         may_change = may_change & ~((self.points > 0) & (last == 0))
         now = torch.where(may_change | _anew(last, now) | (last < 0), now, last)

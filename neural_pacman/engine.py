@@ -23,7 +23,7 @@ from neural_pacman.world_folder import CONFIG, find_world
 
 LATENT_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Counts up when a saved state's meaning changes; a state of another version is refused."""
 
 DECODE_CHUNK = 8

@@ -85,8 +85,8 @@ class Signs(nn.Module):
         screens: uint8 `[L * side, side, 3]`, one screen above the other, each as large as the game's when that is
             padded to a square, and with another look of every sign: one that often follows on the one above. A look
             may come again. What hangs together of the pixels in which they differ is a sign.
-        figures: bool `[512, 512]`, where those signs are that make a number, a score: from left to right, its looks
-            that are not black are its figures 0, 1, 2 and so on. None for nowhere.
+        figures: bool `[512, 512]`, where those signs are that make a number, a score, which begins at the left and not
+            with a 0: looks of these that are not black are the figures 0, 1, 2 and so on. None for nowhere.
         others: the fewest points that anything else than spots brings; the others are as many, two times, and so on.
 
     Raises ValueError for no whole screens, or such as look all the same.
@@ -182,7 +182,7 @@ class Signs(nn.Module):
             return []
         number = before + points
         if seen is not None and seen > number:
-            number += (seen - number) // self.others * self.others
+            number += (seen - before) // self.others * self.others
         text = str(number)
         due = [int(figure) for figure in text] + [-1] * (len(self.figures) - len(text))
         pairs = [(i, values, figure) for (i, values), figure in zip(self.figures, due, strict=False)]
@@ -324,7 +324,7 @@ class Sprites(nn.Module):
     def reaches(self, cast: Tensor, points: Tensor) -> Tensor:
         """Which points of a frame (row, column) `[P, 2]` what changes spots may be changing, bool `[N, P]`.
 
-        Those near to where it was shown in the `cast` int64 `[N, cast, 4]`, or all if it was not.
+        Those near to where it was shown in the `cast` int64 `[N, cast, 5]`, or all if it was not.
         """
         place, shown = self._changer(cast)
         middle = (place + TILE / 2) * (FRAME_SIZE / self.side)
@@ -376,7 +376,7 @@ class Sprites(nn.Module):
         """Who is to be drawn of those found and those shown `last`, who is one too many, and the cast from now on.
 
         Nobody vanishes alone and nobody comes from nowhere: who is not found is hidden by who is near, or stays where
-        it was.
+        it was; one of several, but not for long: then it is the thing again that it was, where things come back.
         """
         thing: list[int] = self.things.tolist()
 

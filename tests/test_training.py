@@ -607,20 +607,6 @@ def test_rewards_that_are_no_game_points_are_refused(tmp_path: Path) -> None:
         point_classes(cache)
 
 
-def test_the_networks_to_train_on_from_fit_each_other(tmp_path: Path) -> None:
-    start = ROOT / "training" / "start"
-    world = assemble(
-        Assembly(
-            start / "autoencoder",
-            start / "denoiser",
-            start / "outcome",
-            ROOT / "neural_pacman" / "worlds" / "pacman" / "seeds.parquet",
-            tmp_path / "world",
-        )
-    )
-    assert world.autoencoder.decides and world.outcome.config.points
-
-
 # --- what does not fit
 
 

@@ -235,6 +235,7 @@ def _counts(
         figures.append((len(lit), high, wide, values, pictures))
     # A number's figures, and beside them those that are hardly ever there.
     number = [figure for figure in figures if figure[0] == FIGURES]
+    number = [figure for figure in number if figure[1] == number[0][1]]
     number += [
         figure
         for figure in figures
@@ -264,7 +265,7 @@ def _counts(
         gained = max((gains[_cut(look, rows, columns)] for look in (maze, other)), key=Counter.total)
         points, times = max(gained.items(), key=lambda gain: gain[1], default=(None, 0))
         if points is not None and points > 0 and times >= max(LEAST_SHOWN, LEAST_ALIKE_POINTS * gained.total()):
-            high, wide = (slice(line.min() - MARGIN, line.max() + 1 + MARGIN) for line in (rows, columns))
+            high, wide = (slice(max(0, line.min() - MARGIN), line.max() + 1 + MARGIN) for line in (rows, columns))
             screen[high, wide, 1:] = divmod(points, 256)
             most = max(most, points)
     rest = [gain for gain, times in others.items() if gain > most and times >= LEAST_SHOWN]
@@ -359,8 +360,8 @@ def _home(
             there = {which.get(look) for look in before}
             new = [(look, row, column) for look, row, column in two if look in which and which[look] not in there]
             back += [(row + shift[look][0], column + shift[look][1]) for look, row, column in new]
-    apart = np.abs(np.subtract.outer(*[np.reshape(back, (-1, 2))] * 2).diagonal(axis1=1, axis2=3)).max(-1)
-    near = (apart <= TILE // 2).sum(1)
+    places = np.reshape(back, (-1, 2))
+    near = (np.abs(places[:, None] - places).max(-1) <= TILE // 2).sum(1)
     return {back[int(near.argmax())]} if back and near.max() >= LEAST_SHOWN else set()
 
 
@@ -368,7 +369,8 @@ def _shift(height: int, width: int, starts: np.ndarray, times: np.ndarray, lanes
     """Where in its tile a sprite is that begins in these places `[P, 2]` of a square, so many times each: so that its
     tile is most often where others are, in `lanes`, and then as near to the middle as it can be."""
     odd = [int(np.bincount(start % STEP).argmax()) for start in starts.T]
-    down, across = (range(MARGIN + k, TILE - MARGIN - n + 1, STEP) for k, n in zip(odd, (height, width), strict=True))
+    ends = (max(MARGIN + k, TILE - MARGIN - n) for k, n in zip(odd, (height, width), strict=True))
+    down, across = (range(MARGIN + k, end + 1, STEP) for k, end in zip(odd, ends, strict=True))
 
     def good(shift: tuple[int, int]) -> tuple[int, int]:
         met = times[lanes[tuple((starts - shift).T)]].sum()
