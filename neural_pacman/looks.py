@@ -17,7 +17,7 @@ what they bring there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -311,7 +311,9 @@ class Sprites(nn.Module):
                     row[:] = row.new_tensor(place)
             if all_known:
                 frame[:] = torch.where(self.signs, frame, ground)
-            self._draw(frame, ground, places, surplus)
+            else:
+                self._clear(frame, ground, [*surplus, *places])
+            self._draw(frame, places)
         return now
 
     def _elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
@@ -426,20 +428,29 @@ class Sprites(nn.Module):
         shown = sorted([*shown, *places], key=lambda place: thing[place.sprite] == self.changing > 0)
         return shown, surplus, [*went.values(), *held, *joined]
 
-    def _draw(self, frame: Tensor, ground: Tensor, places: list[Place], surplus: list[Place]) -> None:
-        """Draw sprites over a frame, the first of them last, in place of what moves there; none for the surplus."""
-        drawn = []
-        for i, (sprite, row, column, *_) in enumerate([*surplus, *reversed(places)]):
-            rows, columns = (_reached(start, start + TILE, self.side, HALO) for start in (row, column))
-            down, across = self.resize[rows, row : row + TILE], self.resize[columns, column : column + TILE].T
-            cover, view = down @ self.covers[sprite] @ across, frame[:, rows, columns]
-            if i >= len(surplus):
-                drawn.append((view, cover, down @ self.colours[sprite] @ across))
+    def _clear(self, frame: Tensor, ground: Tensor, places: Iterable[Place]) -> None:
+        """Show the ground in place of what moves where sprites are, and beside them."""
+        for place in places:
+            rows, columns, cover, _ = self._resized(place)
+            view = frame[:, rows, columns]
             distance, _ = _nearest(view, self.maze[:, :, rows, columns])
             blur = _grown((cover > TOUCHED).float()[None], HALO) > 0
             view[:] = torch.where(blur & (distance > STANDS_OUT), ground[:, rows, columns], view)
-        for view, cover, colours in drawn:
-            view[:] = view * (1 - cover) + colours
+
+    def _draw(self, frame: Tensor, places: Sequence[Place]) -> None:
+        """Draw sprites over a frame, the first of them last."""
+        for place in reversed(places):
+            rows, columns, cover, colours = self._resized(place)
+            frame[:, rows, columns] = frame[:, rows, columns] * (1 - cover) + colours
+
+    def _resized(self, place: Place) -> tuple[slice, slice, Tensor, Tensor]:
+        """The rows and columns of a frame that a sprite and what is beside it take, the shares of these that it covers,
+        and its colours there."""
+        rows, columns = (_reached(start, start + TILE, self.side, HALO) for start in (place.row, place.column))
+        down = self.resize[rows, place.row : place.row + TILE]
+        across = self.resize[columns, place.column : place.column + TILE].T
+        cover, colours = (down @ tile @ across for tile in (self.covers[place.sprite], self.colours[place.sprite]))
+        return rows, columns, cover, colours
 
 
 class _Search:

@@ -452,9 +452,8 @@ def test_another_scene_begins_where_all_are_elsewhere(drawn: FrameAutoencoder) -
     seen, _ = after(drawn, known, screen_with(*there, (4, 400, 200)))
     assert psnr(seen, prepare(screen_with(*there, (4, 400, 200)))) > 40
     _, known = after(drawn, drawn.blank(1), screen_with((0, 240, 100), (2, 302, 120), (4, 400, 90), (5, 440, 90)))
-    seen, _ = after(
-        drawn, known, screen_with(*there, (4, 302, 120))
-    )  # what looks like one of several where a thing was
+    left = (4, 302, 120)  # what looks like one of several where a thing was
+    seen, _ = after(drawn, known, screen_with(*there, left))
     assert psnr(seen, prepare(screen_with(*there))) > 40
 
 
