@@ -93,17 +93,20 @@ def test_one_episode_without_labels_is_enough_for_a_world(
     assert outcome.points.tolist() == [0.0]
 
 
+@pytest.mark.parametrize(
+    ("mirror", "work", "takes"), [((), "230 frames", "4 MB"), (("--mirror.rows", "528"), "460 frames", "8 MB")]
+)
 def test_a_dry_run_says_time_and_disk_and_writes_nothing(
-    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mirror: tuple[str, ...], work: str, takes: str, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(sample, tmp_path / "world", "--dry-run", "--budget", "10m")
+    train(sample, tmp_path / "world", "--dry-run", "--budget", "10m", *mirror)
     lines = capsys.readouterr().out.splitlines()
     assert not any(tmp_path.iterdir())
     table = {cells[0]: cells[1:] for line in lines if len(cells := [c.strip() for c in line.split("│")[1:-1]]) == 4}
     assert list(table) == ["autoencoder", "cache", "denoiser", "outcome", "all"]
     for _, time_left, disk in table.values():
         assert time_left.endswith("min") and disk.endswith("MB")
-    assert table["cache"][0] == "230 frames" and table["cache"][2] == "4 MB"
+    assert table["cache"][0] == work and table["cache"][2] == takes
     minutes = {stage: float(cells[1].split()[0]) for stage, cells in table.items()}
     assert minutes["all"] == pytest.approx(10, abs=0.5)
     assert minutes["denoiser"] > minutes["autoencoder"] > minutes["outcome"] > 0

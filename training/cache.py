@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from neural_pacman.world_folder import BACKGROUND
 from training.autoencoder import episodes_of
 from training.checkpoint import WEIGHTS, read_state
 from training.looks import read_pictures
-from training.loop import Precision, auto_precision
+from training.loop import Precision, as_json, auto_precision
+from training.mirror import Mirror
 
 FRAME_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 FRAME_BYTES = 2 * int(np.prod(FRAME_SHAPE))
@@ -60,6 +61,12 @@ class CacheBuilding:
     """fp32, bf16, or auto."""
     device: str = "auto"
     """cuda, mps, cpu, or auto."""
+    mirror: Mirror = field(default_factory=Mirror)
+    """The mirror image of every episode, to be encoded too."""
+
+    def frames_of(self, rows: int) -> int:
+        """How many frames are encoded of so many rows."""
+        return 2 * rows if self.mirror.rows else rows
 
 
 def load_autoencoder(folder: Path) -> FrameAutoencoder:
@@ -98,6 +105,8 @@ def build_cache(config: CacheBuilding) -> Cache:
         "scaling_factor": model.scaling_factor,
         "format": None,
     }
+    if config.mirror.rows:
+        key["mirror"] = as_json(asdict(config.mirror))
     config.out.mkdir(parents=True, exist_ok=True)
     key_file, index_file, latents_file = (config.out / name for name in (KEY, EPISODES, LATENTS))
     done: list[dict[str, Any]] = []
@@ -114,14 +123,15 @@ def build_cache(config: CacheBuilding) -> Cache:
     written = sum(entry["states"] for entry in done)
     format_seen = None
     rows = count_rows(config.dataset, config.held_out)
+    total = None if rows is None else config.frames_of(rows)
     with (
         latents_file.open("ab") as file,
         index_file.open("a" if done else "w", encoding="utf-8") as index,
         ThreadPoolExecutor() as pool,
-        progress_bar(desc="encoding", unit="frame", initial=written, total=rows) as bar,
+        progress_bar(desc="encoding", unit="frame", initial=written, total=total) as bar,
     ):
         file.truncate(written * FRAME_BYTES)
-        for number, episode in enumerate(episodes_of(config.dataset, config.held_out)):
+        for number, episode in enumerate(_episodes(config)):
             format_seen = episode.format
             if number < len(done):
                 continue
@@ -136,6 +146,14 @@ def build_cache(config: CacheBuilding) -> Cache:
         raise ValueError(f"No frames are left in {config.dataset} beside the held-out episodes {config.held_out}.")
     write_json(key_file, {**key, "format": asdict(format_seen), "complete": True})
     return Cache(config.out)
+
+
+def _episodes(config: CacheBuilding) -> Iterator[Episode]:
+    """The episodes to encode, each followed by its mirror image if that is wanted."""
+    for episode in episodes_of(config.dataset, config.held_out):
+        yield episode
+        if config.mirror.rows:
+            yield config.mirror(episode)
 
 
 def count_rows(datasets: tuple[str, ...], held_out: tuple[int, ...] = ()) -> int | None:

@@ -104,7 +104,9 @@ def disk(plan: Plan, rows: int | None) -> dict[str, int]:
             "outcome": OutcomeModel(**OUTCOMES[size]),
         }
     weights = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-    return {name: COPIES * BYTES_PER_WEIGHT * n for name, n in weights.items()} | {"cache": (rows or 0) * FRAME_BYTES}
+    return {name: COPIES * BYTES_PER_WEIGHT * n for name, n in weights.items()} | {
+        "cache": plan.cache.frames_of(rows or 0) * FRAME_BYTES
+    }
 
 
 def show(plan: Plan, seconds: dict[str, float], rows: int | None) -> None:
@@ -150,7 +152,7 @@ def _frames_left(plan: Plan, rows: int | None) -> int | None:
     if key.exists() and json.loads(key.read_text(encoding="utf-8"))["complete"]:
         return 0
     encoded = latents.stat().st_size // FRAME_BYTES if latents.exists() else 0
-    return None if rows is None else max(rows - encoded, 0)
+    return None if rows is None else max(plan.cache.frames_of(rows) - encoded, 0)
 
 
 def _timed_frames(make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from training.cache import CacheBuilding
 from training.checkpoint import EXPORT
 from training.denoiser import DenoiserTraining
 from training.loop import LoopConfig, Precision, Size
+from training.mirror import Mirror
 from training.outcome import OutcomeTraining
 
 SHARES = {"autoencoder": 0.35, "denoiser": 0.6, "outcome": 0.05}
@@ -66,6 +67,8 @@ class WorldTraining:
     """Time between checkpoints."""
     notices: tuple[Path, ...] = ()
     """Licence texts to travel with the world, each named LICENSE-..."""
+    mirror: Mirror = field(default_factory=Mirror)
+    """The mirror image of every episode, for the denoiser and the outcome model to learn from too."""
 
 
 @dataclass
@@ -97,7 +100,14 @@ def make_plan(config: WorldTraining) -> Plan:
             frames_in_memory=config.frames_in_memory,
             screens=min(AutoencoderTraining.screens, config.frames_in_memory),
         ),
-        CacheBuilding(config.dataset, trained / EXPORT, cache, precision=config.precision, device=config.device),
+        CacheBuilding(
+            config.dataset,
+            trained / EXPORT,
+            cache,
+            precision=config.precision,
+            device=config.device,
+            mirror=config.mirror,
+        ),
         DenoiserTraining(cache, run / "denoiser", config.size),
         OutcomeTraining(cache, run / "outcome", config.size, denoiser=run / "denoiser" / EXPORT),
     )
