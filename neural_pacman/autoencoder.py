@@ -35,6 +35,8 @@ DECIDED_AT = 0.45
 small network draws what it is not sure of too dark."""
 LASTS = 0.2
 """How much farther than that it must be if it was the darker one in the frame before."""
+DOUBT = 0.3
+"""How far from `DECIDED_AT`, either way, a spot of which nothing is known yet is in doubt, so the encoder is asked."""
 RENEWED = 20
 """Spots that change together for them to do so wherever they are."""
 MAX_OFF = 60 / 127.5
@@ -290,7 +292,10 @@ class FrameAutoencoder(nn.Module):
         if not self.decides:
             return Decoded(drawn, drawn, known)
         shown = drawn.clone(memory_format=torch.contiguous_format)
-        return Decoded(drawn, shown, self._decide(shown, known))
+        now, doubts = self._decide(shown, known)
+        for n, spot in doubts.nonzero().tolist():
+            self._ask(latents[n], shown[n], now[n], spot)
+        return Decoded(drawn, shown, now)
 
     def settle(self, latents: Tensor, drawn: Tensor, shown: Tensor) -> Tensor:
         """Scaled latents `[N, 32, 16, 16]` moved by what the encoder sees change from frames `drawn` to frames `shown`.
@@ -317,14 +322,31 @@ class FrameAutoencoder(nn.Module):
         difference = F.pixel_shuffle(F.softshrink(folded, DEAD_ZONE), self.pixel_unshuffle)
         return (self.background + difference).clamp(-1.0, 1.0)
 
-    def _decide(self, frames: Tensor, known: Tensor) -> Tensor:
-        """Decide all that is in doubt in frames, which are written to; returns what is known of them."""
+    def _ask(self, latent: Tensor, frame: Tensor, known: Tensor, spot: int) -> None:
+        """Show a spot of a frame `[3, 512, 512]` in its other look if the encoder makes what is nearer to the latent of
+        that; the frame and what is known of it `[M]` are written to."""
+        one, other = (self.bright, self.dark) if known[spot] > 0 else (self.dark, self.bright)
+        here = self.spot == spot
+        pixels, places = frame.view(3, -1), self.two[here]
+        there = (pixels[:, places] - one[:, here]).abs().amax(0) < 1 / 127.5
+        if 8 * there.sum() < len(there):  # something hides it
+            return
+        turned = frame.clone(memory_format=torch.contiguous_format)
+        turned.view(3, -1)[:, places] = torch.where(there, other[:, here], pixels[:, places])
+        apart = (self.encode(torch.stack([frame, turned])) - latent).square().sum((1, 2, 3))
+        if apart[1] < apart[0]:
+            frame.copy_(turned)
+            known[spot] = 1 - known[spot]
+
+    def _decide(self, frames: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Decide all that is in doubt in frames, which are written to; returns what is known of them, and the spots of
+        which nothing was known and little is seen, bool `[N, spots]`."""
         spots, signs, cast = known.long().split(self.parts, 1)
         cast = cast.unflatten(1, (-1, len(Place._fields)))
         in_change = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
-        points = None
+        points, doubts = None, spots < 0
         if self.maze is not None:
-            before, spots = spots, self._one_look(frames, spots, self._open(cast))
+            before, (spots, doubts) = spots, self._one_look(frames, spots, self._open(cast))
             gone = (self.points * ((before == 1) & (spots == 0))).sum(1)
             points = torch.where(_anew(before, spots).squeeze(1), -1, gone)
         if self.sprites is not None:
@@ -332,7 +354,7 @@ class FrameAutoencoder(nn.Module):
             in_change = self.sprites.moved(last, cast)
         if self.signs is not None:
             signs = self.signs(frames, signs, in_change, points)
-        return torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype)
+        return torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype), doubts
 
     def _grounds(self, spots: Tensor) -> Tensor:
         """What frames show of the maze alone, `[N, 3, 512, 512]`, with spots in these looks."""
@@ -348,12 +370,13 @@ class FrameAutoencoder(nn.Module):
             return torch.ones(len(cast), len(self.middles), dtype=torch.bool, device=cast.device)
         return self.sprites.reaches(cast, self.middles)
 
-    def _one_look(self, frames: Tensor, last: Tensor, may_change: Tensor) -> Tensor:
+    def _one_look(self, frames: Tensor, last: Tensor, may_change: Tensor) -> tuple[Tensor, Tensor]:
         """Show every spot that has two looks in one of them in frames, written to, but for what hides it.
 
         `last` is whether it was the brighter one, int64 `[N, spots]`, -1 where that is not known; that of now is
-        returned. One that may not change, bool `[N, spots]`, does so only together with many others, as does one that
-        brings points when it comes back.
+        returned, and where nothing was known whether it could be the other one, bool `[N, spots]`. One that may not
+        change, bool `[N, spots]`, does so only together with many others, as does one that brings points when it comes
+        back.
         """
         pixels = frames.view(*frames.shape[:2], -1)
         seen, way = pixels[:, :, self.two] - self.dark, self.bright - self.dark
@@ -370,7 +393,8 @@ class FrameAutoencoder(nn.Module):
         now = torch.where(may_change | _anew(last, now) | (last < 0), now, last)
         decided = torch.where((now[:, self.spot] > 0)[:, None], self.bright, self.dark)
         pixels[:, :, self.two] = torch.where(shown[:, None] > 0, decided, pixels[:, :, self.two])
-        return now
+        doubts = (last < 0) & (count > 0) & ((brightness / all_of_it - DECIDED_AT).abs() < DOUBT)
+        return now, doubts
 
     def encode_folded(self, folded: Tensor) -> Tensor:
         """What the network itself sees, blocks of pixels as channels `[N, 3 * pixel_unshuffle**2, h, w]`, to unscaled

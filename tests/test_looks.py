@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neural_pacman.autoencoder import MOST_LIVE, RENEWED, Decoded, FrameAutoencoder, SparseConv2d
 from neural_pacman.engine import DreamEngine
+from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import FRAME_SIZE, prepare, psnr, to_images, to_tensor
 from neural_pacman.looks import PATIENCE, TILE
 from neural_pacman.world import WorldModel
@@ -315,7 +316,7 @@ def test_what_is_no_sprite_or_hardly_there_stays_as_it_was_decoded(drawn: FrameA
 def after(model: FrameAutoencoder, known: Tensor, screen: np.ndarray) -> tuple[np.ndarray, Tensor]:
     """What is shown of a screen after others that something is known of, and what is known now."""
     frames = to_tensor(prepare(screen))[None]
-    now = model._decide(frames, known)
+    now, _ = model._decide(frames, known)
     return to_images(frames)[0], now
 
 
@@ -500,11 +501,11 @@ def test_many_pellets_change_together_anywhere() -> None:
     frame = background.copy()
     frame[50:74, 60:84] = PINK
     frames = to_tensor(np.stack([frame] * 3))
-    known = model._decide(frames.clone(), model.blank(3))
+    known, _ = model._decide(frames.clone(), model.blank(3))
     for changed, count in zip(frames, (3, RENEWED - 1, RENEWED), strict=True):
         for row, column in places[:count]:
             changed[:, 200 + row : 204 + row, 200 + column : 204 + column] = 1
-    now = model._decide(frames, known)
+    now, _ = model._decide(frames, known)
     assert (now[:, : len(places)] == 1).sum(1).tolist() == [0, 0, RENEWED]
     assert np.array_equal(to_images(frames)[0], frame)
 
@@ -635,6 +636,30 @@ def test_each_dreams_own_noise_says_when_it_settles_on_what_it_shows() -> None:
     before = alone.latent
     alone.step([0])
     assert bool(((alone.history()[-2] - before[0]).abs().max() > 1e-6) == settled[0.4][3])
+
+
+def test_where_little_of_a_pellet_is_drawn_the_encoder_tells_what_it_saw(sample: Path) -> None:
+    shipped = WorldModel.from_pretrained("pacman", device="cpu").autoencoder
+    episode = next(read_episodes(sample))
+    guessed = 0
+    for state in (45, 48, 108, 111):
+        real = to_tensor(episode.frames(state, state + 1))
+        with torch.no_grad():
+            latents = shipped.encode(real)
+            drawn, asked, known = after_nothing(shipped, latents)
+        there, alone, told = (
+            each[:, : shipped.parts[0]]
+            for each in (
+                shipped._decide(real.clone(), shipped.blank(1))[0],
+                shipped._decide(drawn, known * 0 - 1)[0],
+                known,
+            )
+        )
+        seen = (there >= 0) & (told >= 0)
+        guessed += int((alone != there)[seen].sum())
+        assert torch.equal(told[seen], there[seen])
+        assert psnr(to_images(asked)[0], to_images(real)[0]) > 40
+    assert guessed > 2
 
 
 def test_the_shipped_world_knows_its_game() -> None:
