@@ -212,6 +212,7 @@ class Sprites(nn.Module):
             `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be,
             red where those are that are there at once: so many are followed from frame to frame. Where who has been
             away comes back it is green, or yellow: one of several that is not found any more is a thing again there.
+            And where its blue is less than white's a scene begins with the sprite of that number, counted from 1.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
@@ -277,10 +278,16 @@ class Sprites(nn.Module):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.contiguous(), persistent=False)
         self.changing = int(self.things[0]) if first else 0
-        red, green, blue = (paths[::STEP, ::STEP] > 0).transpose(2, 0, 1)
-        self.cast = int((red & ~blue).sum())
-        homes = np.argwhere(green & ~blue) * STEP - TILE // 2
+        red, green, blue = paths[::STEP, ::STEP].transpose(2, 0, 1)
+        self.cast = int(((red > 0) & (blue < 255)).sum())
+        homes = np.argwhere((green > 0) & (blue < 255)) * STEP - TILE // 2
         self.home = (int(homes[0][0]), int(homes[0][1])) if len(homes) else None
+        begin = (blue > 0) & (blue < 255)
+        starts = zip(blue[begin].tolist(), (np.argwhere(begin) * STEP - TILE // 2).tolist(), strict=True)
+        self.starts = [Place(number - 1, row, column) for number, (row, column) in starts]
+        """Who is where when a scene begins."""
+        if any(start.sprite >= len(tiles) for start in self.starts):
+            raise ValueError(f"A scene begins with a sprite that is not one of the sheet's {len(tiles)}.")
 
     def _paths(self, screen: np.ndarray) -> Tensor:
         """Which tiles may hold a sprite, bool `[h - 15, w - 15]`."""
@@ -300,9 +307,9 @@ class Sprites(nn.Module):
         for frame, before, after, ground in zip(frames, last, now, grounds, strict=True):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
             places, surplus = self.find(frame, known)
-            if self._elsewhere(places, known):
-                places, surplus = self.find(frame, known, anew=True)
-                known = []
+            if self.elsewhere(places, known):
+                places, surplus = self._find_anew(frame, known)
+                known = self.starts
             all_known = 0 < len(known) == self.cast and len(places) > 0
             if self.cast:
                 places, others, cast = self._follow(places, known)
@@ -316,12 +323,19 @@ class Sprites(nn.Module):
             self._draw(frame, places)
         return now
 
-    def _elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
-        """Whether `MANY` things or more are far from where they were, as where a life begins."""
+    def elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
+        """Whether `MANY` things or more are far from where they were seen, as where a life begins: there, if that is
+        known."""
         thing: list[int] = self.things.tolist()
-        was = {thing[place.sprite]: place for place in last if thing[place.sprite]}
-        moved = [_apart(was[thing[place.sprite]], place) for place in places if thing[place.sprite] in was]
-        return sum(way > FAR for way in moved) >= MANY
+        was = {thing[place.sprite]: place for place in last if thing[place.sprite] and not place.unseen}
+        moved = [place for place in places if (before := was.get(thing[place.sprite])) and _apart(before, place) > FAR]
+        return len(self._begun(moved) if self.starts else moved) >= MANY
+
+    def _begun(self, places: Sequence[Place]) -> list[Place]:
+        """Those of places where things are when a scene begins."""
+        thing: list[int] = self.things.tolist()
+        start = {thing[place.sprite]: place for place in self.starts}
+        return [p for p in places if (begins := start.get(thing[p.sprite])) and _apart(p, begins) <= REACH]
 
     def reaches(self, cast: Tensor, points: Tensor) -> Tensor:
         """Which points of a frame (row, column) `[P, 2]` what changes spots may be changing, bool `[N, P]`.
@@ -347,8 +361,8 @@ class Sprites(nn.Module):
     def find(self, frame: Tensor, last: Sequence[Place] = (), anew: bool = False) -> tuple[list[Place], list[Place]]:
         """The sprites of a frame `[3, 512, 512]`, the uppermost first, and what it shows of a thing a second time.
 
-        Of two of a thing it is the one near to where it was `last`, or else the one that fits better. Where another
-        scene begins `anew` it is the one far from there, and what looks like one of several where a thing was is none.
+        Of two of a thing it is the one near to where it was `last`, or else the one that fits better; where another
+        scene begins `anew` it is the one far from there.
         """
         things: list[int] = self.things.tolist()
         search = _Search(self, frame)
@@ -367,12 +381,18 @@ class Sprites(nn.Module):
         places += search.run_faint(set(things) - {*best})
         for place in search.run_faint(set(things)):
             (surplus if things[place.sprite] else places).append(place)
-        if anew:
-            old = [was for was in last if things[was.sprite]]
-            left = [p for p in places if not things[p.sprite] and any(_apart(p, was) <= REACH for was in old)]
-            left += [place for place in places if place not in left][self.cast :]
-            places, surplus = [place for place in places if place not in left], surplus + left
         return places, surplus
+
+    def _find_anew(self, frame: Tensor, last: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+        """The same where another scene begins than that of `last`: those where things begin, if that is known, and
+        else not what looks like one of several where a thing was."""
+        thing: list[int] = self.things.tolist()
+        places, surplus = self.find(frame, self.starts or last, anew=not self.starts)
+        there = self._begun(places)
+        if not self.starts:
+            old = [was for was in last if thing[was.sprite]]
+            there = [p for p in places if thing[p.sprite] or all(_apart(p, was) > REACH for was in old)][: self.cast]
+        return there, surplus + [place for place in places if place not in there]
 
     def _follow(self, places: list[Place], last: list[Place]) -> tuple[list[Place], list[Place], list[Place]]:
         """Who is to be drawn of those found and those shown `last`, who is one too many, and the cast from now on.
