@@ -308,7 +308,7 @@ class Sprites(nn.Module):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
             places, surplus = self.find(frame, known)
             if self.elsewhere(places, known):
-                places, surplus = self._find_anew(frame, known)
+                places, surplus = (self.starts, []) if self.starts else self.find(frame, known, anew=True)
                 known = self.starts
             all_known = 0 < len(known) == self.cast and len(places) > 0
             if self.cast:
@@ -324,18 +324,29 @@ class Sprites(nn.Module):
         return now
 
     def elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
-        """Whether `MANY` things or more are far from where they were seen, as where a life begins: there, if that is
-        known."""
+        """Whether another scene begins: `MANY` things or more are where things do then, and nobody who may be they was
+        near; or, if it is not known where that is, far from where they were seen."""
+        if self.starts:
+            there = [place for place in places if last and self._begins(place)]
+            came = [p for p in there if any(_apart(was, p) <= FAR and self._may_be(was, p) for was in last)]
+            return len(there) - len(came) >= MANY
         thing: list[int] = self.things.tolist()
         was = {thing[place.sprite]: place for place in last if thing[place.sprite] and not place.unseen}
         moved = [place for place in places if (before := was.get(thing[place.sprite])) and _apart(before, place) > FAR]
-        return len(self._begun(moved) if self.starts else moved) >= MANY
+        return len(moved) >= MANY
 
-    def _begun(self, places: Sequence[Place]) -> list[Place]:
-        """Those of places where things are when a scene begins."""
-        thing: list[int] = self.things.tolist()
-        start = {thing[place.sprite]: place for place in self.starts}
-        return [p for p in places if (begins := start.get(thing[p.sprite])) and _apart(p, begins) <= REACH]
+    def _begins(self, place: Place) -> bool:
+        """Whether a thing is where it is when a scene begins, or one of several where anything is."""
+        it = int(self.things[place.sprite])
+        near = [start for start in self.starts if _apart(place, start) <= REACH]
+        return any(it in (0, int(self.things[start.sprite])) for start in near)
+
+    def _may_be(self, was: Place, now: Place) -> bool:
+        """Whether one that was shown may be this one: a thing may turn into what there are several of where it is, and
+        back, but for what changes spots."""
+        one, other = int(self.things[was.sprite]), int(self.things[now.sprite])
+        turns = not one * other and one + other != self.changing and (not one or _apart(was, now) <= FAR)
+        return one == other or turns
 
     def reaches(self, cast: Tensor, points: Tensor) -> Tensor:
         """Which points of a frame (row, column) `[P, 2]` what changes spots may be changing, bool `[N, P]`.
@@ -361,8 +372,8 @@ class Sprites(nn.Module):
     def find(self, frame: Tensor, last: Sequence[Place] = (), anew: bool = False) -> tuple[list[Place], list[Place]]:
         """The sprites of a frame `[3, 512, 512]`, the uppermost first, and what it shows of a thing a second time.
 
-        Of two of a thing it is the one near to where it was `last`, or else the one that fits better; where another
-        scene begins `anew` it is the one far from there.
+        Of two of a thing it is the one near to where it was `last`, or else the one that fits better. Where another
+        scene begins `anew` it is the one far from there, and what looks like one of several where a thing was is none.
         """
         things: list[int] = self.things.tolist()
         search = _Search(self, frame)
@@ -381,18 +392,12 @@ class Sprites(nn.Module):
         places += search.run_faint(set(things) - {*best})
         for place in search.run_faint(set(things)):
             (surplus if things[place.sprite] else places).append(place)
+        if anew:
+            old = [was for was in last if things[was.sprite]]
+            left = [p for p in places if not things[p.sprite] and any(_apart(p, was) <= REACH for was in old)]
+            left += [place for place in places if place not in left][self.cast :]
+            places, surplus = [place for place in places if place not in left], surplus + left
         return places, surplus
-
-    def _find_anew(self, frame: Tensor, last: Sequence[Place]) -> tuple[list[Place], list[Place]]:
-        """The same where another scene begins than that of `last`: those where things begin, if that is known, and
-        else not what looks like one of several where a thing was."""
-        thing: list[int] = self.things.tolist()
-        places, surplus = self.find(frame, self.starts or last, anew=not self.starts)
-        there = self._begun(places)
-        if not self.starts:
-            old = [was for was in last if thing[was.sprite]]
-            there = [p for p in places if thing[p.sprite] or all(_apart(p, was) > REACH for was in old)][: self.cast]
-        return there, surplus + [place for place in places if place not in there]
 
     def _follow(self, places: list[Place], last: list[Place]) -> tuple[list[Place], list[Place], list[Place]]:
         """Who is to be drawn of those found and those shown `last`, who is one too many, and the cast from now on.
@@ -401,19 +406,12 @@ class Sprites(nn.Module):
         it was; one of several, but not for long: then it is the thing again that it was, where things come back.
         """
         thing: list[int] = self.things.tolist()
-
-        def may_be(was: Place, now: Place) -> bool:
-            # A thing may turn into what there are several of where it is, and back, but for what changes spots.
-            one, other = thing[was.sprite], thing[now.sprite]
-            turns = not one * other and one + other != self.changing and (not one or _apart(was, now) <= FAR)
-            return one == other or turns
-
         who = [thing[was.sprite] or was.was for was in last]
         pairs = [
             (not thing[now.sprite] or thing[now.sprite] != who[i], _apart(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
-            if may_be(was, now)
+            if self._may_be(was, now)
         ]
         went: dict[int, Place] = {}
         new = set(range(len(places)))
