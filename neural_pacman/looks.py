@@ -10,9 +10,10 @@ its colour, it is looked for again in what is left. What fits nothing stays as i
 
 What is left in doubt goes by the frame before. A figure stays as it was, or is followed by the one that follows it in
 the data. Who was there is there: the like of it that is nearest, or out of sight behind somebody, or where it was; and
-where all who may be there are known, nothing else is shown, be it what somebody left behind. Pellets, the spots of two
-looks that `neural_pacman.autoencoder` decides, change near who changes them in the data, and then the score grows by
-what they bring there.
+where all who may be there are known, nothing else is shown, be it what somebody left behind. But where some come from
+nowhere to where they begin a scene in the data, a life, it begins as it does there: with everybody, whatever is drawn
+of them. Pellets, the spots of two looks that `neural_pacman.autoencoder` decides, change near who changes them in the
+data, and then the score grows by what they bring there.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ UNLIKELY = 0.2
 REACH = 24
 """How far, each way, a thing is from where it was shown last: then it is more likely to be it than one farther off."""
 FAR, MANY = 48, 2
-"""How far, each way, a thing never goes in a step, and how many do so where another scene begins."""
+"""How far, each way, a thing never goes in a step, and how many seem to where another scene begins."""
 HIDES = 12
 """How near to a sprite, each way, one was that it may be hiding now."""
 PATIENCE = 8
@@ -212,11 +213,11 @@ class Sprites(nn.Module):
             `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be,
             red where those are that are there at once: so many are followed from frame to frame. Where who has been
             away comes back it is green, or yellow: one of several that is not found any more is a thing again there.
-            And where its blue is less than white's a scene begins with the sprite of that number, counted from 1.
+            And where its blue is neither black's nor white's a scene begins with the sprite of that number, from 1 on.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
-    Raises ValueError for a sheet with no sprite or of another shape.
+    Raises ValueError for a sheet with no sprite or of another shape, and for the number of one that it does not have.
     """
 
     maze: Tensor

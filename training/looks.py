@@ -36,6 +36,8 @@ BLOCK = 4
 """Pixels whose blocks of so many touch belong to one sprite."""
 LEAST_PIXELS = 60
 """Pixels of a sprite."""
+MOST_SPRITES = 254
+"""Sprites on a sheet, at most: one colour of a pixel numbers them."""
 LEAST_TIMES = 6
 """Screens on which a sprite is seen, and on which so many are."""
 MARGIN = 2
@@ -322,7 +324,7 @@ def _sheet(
     side, tiles, shift = len(sheet) // TILE, {}, {}
     lanes = np.zeros(sheet.shape[:2], bool)
     often = [(picture, places) for picture, places in found.items() if screens_with[picture] >= LEAST_TIMES]
-    for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: side**2 // 2]:
+    for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: min(side**2 // 2, MOST_SPRITES)]:
         height, width, pixels = picture
         starts, times = np.array([*places]) + _margins(shape), np.array([*places.values()])
         row, column = _shift(height, width, starts, times, lanes)
@@ -427,12 +429,10 @@ def _paths(
 
 def _mark(sheet: np.ndarray, starts: Iterable[Place]) -> None:
     """Mark on the paths of a sheet, in blue, where these sprites are when a scene begins, as numbers from 1 on."""
-    paths = sheet[len(sheet) // 2 :]
     for sprite, row, column, *_ in starts:
-        cell = np.s_[row + TILE // 2 :, column + TILE // 2 :]
-        view = paths[cell][:STEP, :STEP]
-        view[view.all(-1)] = 0  # no more than a path
-        view[..., 2] = sprite + 1
+        middle = sheet[len(sheet) // 2 + row + TILE // 2 :, column + TILE // 2 :][:STEP, :STEP]
+        middle[middle.all(-1)] = 0
+        middle[..., 2] = sprite + 1
 
 
 def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Seen]]) -> list[list[Picture]]:
