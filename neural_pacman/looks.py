@@ -426,9 +426,10 @@ class Sprites(nn.Module):
         places = [place for place in places if place not in surplus]
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if places else []:
-            # Who was there hides it wherever they went, as do those who have come there: but if what changes spots did,
-            # or were hidden, something would have come of it.
-            covers = [place for i, place in went.items() if _apart(last[i], was) <= HIDES]
+            # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
+            # did, or were hidden, something would have come of it.
+            walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
+            covers = [went[i] for i in walked if _apart(last[i], was) <= HIDES]
             covers += [place for place in places if _apart(place, was) <= HIDES]
             if self.changing:
                 covers = [place for place in covers if self.changing not in (thing[place.sprite], thing[was.sprite])]

@@ -376,6 +376,12 @@ def test_who_is_hidden_goes_with_who_hides_it(drawn: FrameAutoencoder) -> None:
     assert psnr(seen, prepare(screen_with((2, 240, 244), (0, 240, 216)))) > 40
 
 
+def test_who_is_hidden_stays_where_nobody_walks_away(drawn: FrameAutoencoder) -> None:
+    _, known = after(drawn, drawn.blank(1), screen_with((2, 240, 108), (0, 240, 100)))
+    seen, _ = after(drawn, known, screen_with((2, 302, 300)))  # farther than anybody walks
+    assert psnr(seen, prepare(screen_with((2, 302, 300), (0, 240, 100)))) > 40
+
+
 def test_one_of_several_that_is_gone_comes_home_as_who_is_away(drawn: FrameAutoencoder) -> None:
     assert drawn.sprites is not None and drawn.sprites.home is not None
     home = drawn.sprites.home[0] + 4, drawn.sprites.home[1] - 44
