@@ -10,9 +10,10 @@ its colour, it is looked for again in what is left. What fits nothing stays as i
 
 What is left in doubt goes by the frame before. A figure stays as it was, or is followed by the one that follows it in
 the data. Who was there is there: the like of it that is nearest, or out of sight behind somebody, or where it was; and
-where all who may be there are known, nothing else is shown, be it what somebody left behind. Pellets, the spots of two
-looks that `neural_pacman.autoencoder` decides, change near who changes them in the data, and then the score grows by
-what they bring there.
+where all who may be there are known, nothing else is shown, be it what somebody left behind. But where some come from
+nowhere to where they begin a scene in the data, a life, it begins as it does there: with everybody, whatever is drawn
+of them. Pellets, the spots of two looks that `neural_pacman.autoencoder` decides, change near who changes them in the
+data, and then the score grows by what they bring there.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ UNLIKELY = 0.2
 REACH = 24
 """How far, each way, a thing is from where it was shown last: then it is more likely to be it than one farther off."""
 FAR, MANY = 48, 2
-"""How far, each way, a thing never goes in a step, and how many do so where another scene begins."""
+"""How far, each way, a thing never goes in a step, and how many seem to where another scene begins."""
 HIDES = 12
 """How near to a sprite, each way, one was that it may be hiding now."""
 PATIENCE = 8
@@ -212,10 +213,11 @@ class Sprites(nn.Module):
             `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be,
             red where those are that are there at once: so many are followed from frame to frame. Where who has been
             away comes back it is green, or yellow: one of several that is not found any more is a thing again there.
+            And where its blue is neither black's nor white's a scene begins with the sprite of that number, from 1 on.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
-    Raises ValueError for a sheet with no sprite or of another shape.
+    Raises ValueError for a sheet with no sprite or of another shape, and for the number of one that it does not have.
     """
 
     maze: Tensor
@@ -277,10 +279,16 @@ class Sprites(nn.Module):
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.contiguous(), persistent=False)
         self.changing = int(self.things[0]) if first else 0
-        red, green, blue = (paths[::STEP, ::STEP] > 0).transpose(2, 0, 1)
-        self.cast = int((red & ~blue).sum())
-        homes = np.argwhere(green & ~blue) * STEP - TILE // 2
+        red, green, blue = paths[::STEP, ::STEP].transpose(2, 0, 1)
+        self.cast = int(((red > 0) & (blue < 255)).sum())
+        homes = np.argwhere((green > 0) & (blue < 255)) * STEP - TILE // 2
         self.home = (int(homes[0][0]), int(homes[0][1])) if len(homes) else None
+        begin = (blue > 0) & (blue < 255)
+        starts = zip(blue[begin].tolist(), (np.argwhere(begin) * STEP - TILE // 2).tolist(), strict=True)
+        self.starts = [Place(number - 1, row, column) for number, (row, column) in starts]
+        """Who is where when a scene begins."""
+        if any(start.sprite >= len(tiles) for start in self.starts):
+            raise ValueError(f"A scene begins with a sprite that is not one of the sheet's {len(tiles)}.")
 
     def _paths(self, screen: np.ndarray) -> Tensor:
         """Which tiles may hold a sprite, bool `[h - 15, w - 15]`."""
@@ -300,9 +308,9 @@ class Sprites(nn.Module):
         for frame, before, after, ground in zip(frames, last, now, grounds, strict=True):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
             places, surplus = self.find(frame, known)
-            if self._elsewhere(places, known):
-                places, surplus = self.find(frame, known, anew=True)
-                known = []
+            if self.elsewhere(places, known):
+                places, surplus = (self.starts, []) if self.starts else self.find(frame, known, anew=True)
+                known = self.starts
             all_known = 0 < len(known) == self.cast and len(places) > 0
             if self.cast:
                 places, others, cast = self._follow(places, known)
@@ -316,12 +324,30 @@ class Sprites(nn.Module):
             self._draw(frame, places)
         return now
 
-    def _elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
-        """Whether `MANY` things or more are far from where they were, as where a life begins."""
+    def elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
+        """Whether another scene begins: `MANY` things or more are where things do then, and nobody who may be they was
+        near; or, if it is not known where that is, far from where they were seen."""
+        if self.starts:
+            there = [place for place in places if last and self._begins(place)]
+            came = [p for p in there if any(_apart(was, p) <= FAR and self._may_be(was, p) for was in last)]
+            return len(there) - len(came) >= MANY
         thing: list[int] = self.things.tolist()
-        was = {thing[place.sprite]: place for place in last if thing[place.sprite]}
-        moved = [_apart(was[thing[place.sprite]], place) for place in places if thing[place.sprite] in was]
-        return sum(way > FAR for way in moved) >= MANY
+        was = {thing[place.sprite]: place for place in last if thing[place.sprite] and not place.unseen}
+        moved = [place for place in places if (before := was.get(thing[place.sprite])) and _apart(before, place) > FAR]
+        return len(moved) >= MANY
+
+    def _begins(self, place: Place) -> bool:
+        """Whether a thing is where it is when a scene begins, or one of several where anything is."""
+        it = int(self.things[place.sprite])
+        near = [start for start in self.starts if _apart(place, start) <= REACH]
+        return any(it in (0, int(self.things[start.sprite])) for start in near)
+
+    def _may_be(self, was: Place, now: Place) -> bool:
+        """Whether one that was shown may be this one: a thing may turn into what there are several of where it is, and
+        back, but for what changes spots."""
+        one, other = int(self.things[was.sprite]), int(self.things[now.sprite])
+        turns = not one * other and one + other != self.changing and (not one or _apart(was, now) <= FAR)
+        return one == other or turns
 
     def reaches(self, cast: Tensor, points: Tensor) -> Tensor:
         """Which points of a frame (row, column) `[P, 2]` what changes spots may be changing, bool `[N, P]`.
@@ -381,19 +407,12 @@ class Sprites(nn.Module):
         it was; one of several, but not for long: then it is the thing again that it was, where things come back.
         """
         thing: list[int] = self.things.tolist()
-
-        def may_be(was: Place, now: Place) -> bool:
-            # A thing may turn into what there are several of where it is, and back, but for what changes spots.
-            one, other = thing[was.sprite], thing[now.sprite]
-            turns = not one * other and one + other != self.changing and (not one or _apart(was, now) <= FAR)
-            return one == other or turns
-
         who = [thing[was.sprite] or was.was for was in last]
         pairs = [
             (not thing[now.sprite] or thing[now.sprite] != who[i], _apart(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
-            if may_be(was, now)
+            if self._may_be(was, now)
         ]
         went: dict[int, Place] = {}
         new = set(range(len(places)))
@@ -407,9 +426,10 @@ class Sprites(nn.Module):
         places = [place for place in places if place not in surplus]
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if places else []:
-            # Who was there hides it wherever they went, as do those who have come there: but if what changes spots did,
-            # or were hidden, something would have come of it.
-            covers = [place for i, place in went.items() if _apart(last[i], was) <= HIDES]
+            # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
+            # did, or were hidden, something would have come of it.
+            walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
+            covers = [went[i] for i in walked if _apart(last[i], was) <= HIDES]
             covers += [place for place in places if _apart(place, was) <= HIDES]
             if self.changing:
                 covers = [place for place in covers if self.changing not in (thing[place.sprite], thing[was.sprite])]

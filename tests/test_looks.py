@@ -154,6 +154,26 @@ def screens(count: int = 140) -> list[np.ndarray]:
     return made
 
 
+START = [(0, 240, 200), (2, 240, 224), (4, 440, 212)]
+"""Who is where when a life begins: pink and cyan touch."""
+
+
+def lives(count: int = 140) -> list[np.ndarray]:
+    """A pink, a cyan and a blue ghost, wherever they go; between the first and the second of each fifth two screens a
+    life begins, or has just begun."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count // 2):
+        columns = 4 * rng.integers(20, 90, 3)
+        for begins in (False, number % 5 == 0):
+            looks = 2 * np.arange(3) + rng.integers(0, 2, 3)
+            there = [(int(look), *at) for look, *at in zip(looks, LANES[:3], columns.tolist(), strict=True)]
+            gone = 4 * (number // 5 % 5 - 2)
+            begun = [(int(look), row, column + gone) for look, (_, row, column) in zip(looks, START, strict=True)]
+            made.append(screen_with(*(begun if begins else there)))
+    return made
+
+
 def meals(count: int = 100) -> list[np.ndarray]:
     """A pink and a cyan ghost, and pellets: between the first and the second of each two screens the pink one eats one
     that is beside it; the cyan one passes over another."""
@@ -222,6 +242,13 @@ def drawn() -> FrameAutoencoder:
     background, other, signs, sprites = find_pictures(np.stack([prepare(screen) for screen in played[:30]]), played)
     assert background is not None and other is not None and signs is not None and sprites is not None
     return FrameAutoencoder.create("tiny", background, other, signs, sprites)
+
+
+@pytest.fixture(scope="module")
+def living() -> FrameAutoencoder:
+    """One with the looks that are found where lives begin."""
+    played = lives()
+    return FrameAutoencoder.create("tiny", *find_pictures(np.stack([prepare(screen) for screen in played]), played))
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +377,12 @@ def test_who_is_hidden_goes_with_who_hides_it(drawn: FrameAutoencoder) -> None:
     assert psnr(seen, prepare(screen_with((2, 240, 244), (0, 240, 216)))) > 40
 
 
+def test_who_is_hidden_stays_where_nobody_walks_away(drawn: FrameAutoencoder) -> None:
+    _, known = after(drawn, drawn.blank(1), screen_with((2, 240, 108), (0, 240, 100)))
+    seen, _ = after(drawn, known, screen_with((2, 302, 300)))  # farther than anybody walks
+    assert psnr(seen, prepare(screen_with((2, 302, 300), (0, 240, 100)))) > 40
+
+
 def test_one_of_several_that_is_gone_comes_home_as_who_is_away(drawn: FrameAutoencoder) -> None:
     assert drawn.sprites is not None and drawn.sprites.home is not None
     home = drawn.sprites.home[0] + 4, drawn.sprites.home[1] - 44
@@ -458,6 +491,38 @@ def test_another_scene_begins_where_all_are_elsewhere(drawn: FrameAutoencoder) -
     assert psnr(seen, prepare(screen_with(*there))) > 40
 
 
+def test_who_was_only_held_where_he_was_begins_no_scene(drawn: FrameAutoencoder) -> None:
+    pink, cyan, blue, another = (0, 240, 100), (2, 302, 120), (4, 400, 90), (5, 440, 90)
+    _, known = after(drawn, drawn.blank(1), screen_with(pink, cyan, blue, another))
+    _, known = after(drawn, known, screen_with(cyan, blue, another))
+    seen, _ = after(drawn, known, screen_with((0, 240, 220), (2, 302, 240), another))
+    assert psnr(seen, prepare(screen_with((0, 240, 220), (2, 302, 240), blue, another))) > 35
+
+
+def test_a_scene_begins_as_recordings_show_it(drawn: FrameAutoencoder, living: FrameAutoencoder) -> None:
+    assert drawn.sprites is not None and not drawn.sprites.starts
+    assert living.sprites is not None and living.sprites.cast == len(living.sprites.starts) == 3
+    before = [(1, 240, 340), (3, 302, 100), (5, 400, 330)]
+    everyone = prepare(screen_with(*START))
+    _, known = after(living, living.blank(1), screen_with(*before))
+    for drawn_now in (
+        START,
+        [START[0], START[2]],  # cyan is not
+        [before[0], *START[1:]],  # pink is where it was
+        [(0, 240, 208), (5, 440, 204), before[1]],  # it began a moment ago
+    ):
+        seen, now = after(living, known, screen_with(*drawn_now))
+        assert psnr(seen, everyone) > 45, drawn_now
+        seen, _ = after(living, now, screen_with(START[0], START[2]))  # and he stays there
+        assert psnr(seen, everyone) > 45, drawn_now
+    for still in (before[:2], before[1:]):  # nobody begins alone
+        start = START[2] if still == before[:2] else START[0]
+        seen, now = after(living, known, screen_with(start, *still))
+        assert psnr(seen, prepare(screen_with(start, *still))) > 45
+    seen, _ = after(living, living.blank(1), screen_with(START[0], START[2]))
+    assert psnr(seen, prepare(screen_with(START[0], START[2]))) > 45
+
+
 def test_the_score_follows_what_is_eaten(scoring: FrameAutoencoder) -> None:
     assert sorted(scoring.points.tolist()) == [10] * (len(PELLETS) - 4) + [100] * 4
     small, big = PELLETS[9], PELLETS[-2]
@@ -516,6 +581,11 @@ def test_looks_that_cannot_be_are_refused() -> None:
         FrameAutoencoder.create("tiny", black, sprites=np.zeros((552, 552, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\[600, 552, 3\]; expected 552 rows or twice as many"):
         FrameAutoencoder.create("tiny", black, sprites=np.zeros((600, 552, 3), np.uint8))
+    sheet = np.zeros((1104, 552, 3), np.uint8)
+    sheet[4:28, 4:28] = PINK
+    sheet[700:702, 200:202, 2] = 2
+    with pytest.raises(ValueError, match="sprite that is not one of the sheet's 1"):
+        FrameAutoencoder.create("tiny", black, sprites=sheet)
     with pytest.raises(ValueError, match="look the same on all screens; expected two looks"):
         FrameAutoencoder.create("tiny", black, signs=np.zeros((1104, 552, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\[1000, 552, 3\]; expected whole screens of 552 rows"):

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from neural_pacman.autoencoder import RENEWED
-from neural_pacman.frames import FRAME_SIZE, prepare
-from neural_pacman.looks import STEP, TILE, spots
+from neural_pacman.frames import FRAME_SIZE, prepare, to_tensor
+from neural_pacman.looks import FAR, STEP, TILE, Place, Sprites, spots
 from neural_pacman.world_folder import PICTURES
 from training.background import median_frame, other_look
 
@@ -36,6 +36,8 @@ BLOCK = 4
 """Pixels whose blocks of so many touch belong to one sprite."""
 LEAST_PIXELS = 60
 """Pixels of a sprite."""
+MOST_SPRITES = 254
+"""Sprites on a sheet, at most: one colour of a pixel numbers them."""
 LEAST_TIMES = 6
 """Screens on which a sprite is seen, and on which so many are."""
 MARGIN = 2
@@ -92,8 +94,8 @@ def find_looks(
     """Both looks of the maze on upright screens uint8 `[H, W, 3]`, what counts as `neural_pacman.autoencoder` wants it,
     and signs and sprites as `neural_pacman.looks` does, None for none.
 
-    Every screen is asked for once or twice, one at a time: two in a row, then another two, and so on. Those of another
-    shape than the first are left out.
+    Every screen is asked for once or twice, some thrice, one at a time: two in a row, then another two, and so on.
+    Those of another shape than the first are left out.
     """
     some = [screens[i] for i in np.linspace(0, len(screens) - 1, min(SOME, len(screens))).astype(int)]
     few = np.stack([screen for screen in some if screen.shape == some[0].shape])
@@ -157,6 +159,8 @@ def find_looks(
     sheet, places, crowd, home = _sheet(shown, changed, maze.shape)
     if sheet is not None:
         sheet = np.concatenate([sheet, _paths(places, crowd, home, len(sheet))])
+        sprites = Sprites(sheet, to_tensor(np.stack([prepare(maze), prepare(other)])))
+        _mark(sheet, _starts(sprites, [(screens[i], screens[i + 1]) for i in _may_begin(shown)]))
     return maze, other, counts, _stacked([sign for sign in found if sign[2]], maze), sheet
 
 
@@ -320,7 +324,7 @@ def _sheet(
     side, tiles, shift = len(sheet) // TILE, {}, {}
     lanes = np.zeros(sheet.shape[:2], bool)
     often = [(picture, places) for picture, places in found.items() if screens_with[picture] >= LEAST_TIMES]
-    for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: side**2 // 2]:
+    for picture, places in sorted(often, key=lambda sprite: -sprite[1].total())[: min(side**2 // 2, MOST_SPRITES)]:
         height, width, pixels = picture
         starts, times = np.array([*places]) + _margins(shape), np.array([*places.values()])
         row, column = _shift(height, width, starts, times, lanes)
@@ -365,6 +369,31 @@ def _home(
     return {back[int(near.argmax())]} if back and near.max() >= LEAST_SHOWN else set()
 
 
+def _may_begin(shown: Sequence[Sequence[Seen]]) -> list[int]:
+    """The first of each two screens of which the second one shows somebody farther than `FAR` from all of the first."""
+    places = [np.reshape([place for _, *place in screen], (-1, 2)) for screen in shown]
+    ways = {i: np.abs(places[i][:, None] - places[i + 1]).max(-1) for i in range(0, len(places) - 1, 2)}
+    return [i for i, way in ways.items() if len(way) and (way.min(0) > FAR).any()]
+
+
+def _starts(sprites: Sprites, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Place]:
+    """Where things are when another scene has begun between two screens, and how they look there most often.
+
+    They are looked for as in a decoded frame: where a scene begins they often touch.
+    """
+    begun: defaultdict[int, list[Place]] = defaultdict(list)
+    for pair in pairs:
+        before, after = (sprites.find(to_tensor(prepare(screen)))[0] for screen in pair)
+        for place in after * sprites.elsewhere(after, before):
+            begun[int(sprites.things[place.sprite])].append(place)
+    starts = []
+    for thing, places in begun.items():
+        if thing and len(places) >= LEAST_SHOWN:
+            row, column = (int(x) // STEP * STEP for x in np.median([place[1:3] for place in places], axis=0))
+            starts.append(Place(Counter(place.sprite for place in places).most_common(1)[0][0], row, column))
+    return starts
+
+
 def _shift(height: int, width: int, starts: np.ndarray, times: np.ndarray, lanes: np.ndarray) -> tuple[int, int]:
     """Where in its tile a sprite is that begins in these places `[P, 2]` of a square, so many times each: so that its
     tile is most often where others are, in `lanes`, and then as near to the middle as it can be."""
@@ -396,6 +425,14 @@ def _paths(
             marks[(row + TILE // 2) // STEP, (column + TILE // 2) // STEP, colour] = 255
     screen = np.where(marks.any(-1, keepdims=True), marks, screen)
     return screen.repeat(STEP, 0).repeat(STEP, 1)
+
+
+def _mark(sheet: np.ndarray, starts: Iterable[Place]) -> None:
+    """Mark on the paths of a sheet, in blue, where these sprites are when a scene begins, as numbers from 1 on."""
+    for sprite, row, column, *_ in starts:
+        middle = sheet[len(sheet) // 2 + row + TILE // 2 :, column + TILE // 2 :][:STEP, :STEP]
+        middle[middle.all(-1)] = 0
+        middle[..., 2] = sprite + 1
 
 
 def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Seen]]) -> list[list[Picture]]:
