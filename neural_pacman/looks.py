@@ -311,7 +311,7 @@ class Sprites(nn.Module):
             if self.elsewhere(places, known):
                 places, surplus = (self.starts, []) if self.starts else self.find(frame, known, anew=True)
                 known = self.starts
-            all_known = 0 < len(known) == self.cast and len(places) > 0
+            all_known = 0 < len(known) == self.cast and self._goes_on(places)
             if self.cast:
                 places, others, cast = self._follow(places, known)
                 surplus += others
@@ -335,6 +335,10 @@ class Sprites(nn.Module):
         was = {thing[place.sprite]: place for place in last if thing[place.sprite] and not place.unseen}
         moved = [place for place in places if (before := was.get(thing[place.sprite])) and _apart(before, place) > FAR]
         return len(moved) >= MANY
+
+    def _goes_on(self, places: Sequence[Place]) -> bool:
+        """Whether a scene goes on: where it is known how one begins, even one in which nobody is found."""
+        return bool(places or self.starts)
 
     def _begins(self, place: Place) -> bool:
         """Whether a thing is where it is when a scene begins, or one of several where anything is."""
@@ -425,7 +429,7 @@ class Sprites(nn.Module):
         surplus = [places[j] for j in sorted(new)[room:] if last]
         places = [place for place in places if place not in surplus]
         held = []
-        for was in [was for i, was in enumerate(last) if i not in went] if places else []:
+        for was in [was for i, was in enumerate(last) if i not in went] if self._goes_on(places) else []:
             # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
             # did, or were hidden, something would have come of it.
             walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]

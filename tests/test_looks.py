@@ -519,6 +519,8 @@ def test_a_scene_begins_as_recordings_show_it(drawn: FrameAutoencoder, living: F
         start = START[2] if still == before[:2] else START[0]
         seen, now = after(living, known, screen_with(start, *still))
         assert psnr(seen, prepare(screen_with(start, *still))) > 45
+    seen, _ = after(living, known, screen_with())  # nor does everybody leave
+    assert psnr(seen, prepare(screen_with(*before))) > 45
     seen, _ = after(living, living.blank(1), screen_with(START[0], START[2]))
     assert psnr(seen, prepare(screen_with(START[0], START[2]))) > 45
 
