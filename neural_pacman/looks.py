@@ -444,9 +444,13 @@ class Sprites(nn.Module):
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
         for i, place in enumerate(held):
             if self.home is not None and away and not thing[place.sprite] and place.unseen > PATIENCE:
+                home = Place(0, *self.home)
+                if any(_apart(other, home) <= HIDES for other in [*went.values(), *held]):
+                    held[i] = place._replace(unseen=PATIENCE)  # one after the other, or the one would hide the other
+                    continue
                 back = place.was if place.was in away else away[0]
                 away.remove(back)
-                held[i] = Place(thing.index(back), *self.home, 1)
+                held[i] = home._replace(sprite=thing.index(back), unseen=1)
         shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
         # Who is not found is above, and what changes spots below whom it meets.
         shown = sorted([*shown, *places], key=lambda place: thing[place.sprite] == self.changing > 0)

@@ -413,6 +413,31 @@ def test_one_of_several_comes_home_as_who_it_was(drawn: FrameAutoencoder) -> Non
         assert np.argmax(alike) // 2 == gone and max(alike) > 38, alike
 
 
+def test_two_of_several_come_home_one_after_the_other(drawn: FrameAutoencoder) -> None:
+    assert drawn.sprites is not None and drawn.sprites.home is not None
+    home = drawn.sprites.home[0] + 4, drawn.sprites.home[1] - 44
+    pair = [(4, 400, 90), (5, 440, 90)]
+    places = [(240, 100), (302, 120)]
+    _, known = after(drawn, drawn.blank(1), screen_with((0, *places[0]), (2, *places[1]), *pair))
+    _, known = after(drawn, known, screen_with(*[(4, *place) for place in places], *pair))
+    for _ in range(PATIENCE + 1):
+        seen, known = after(drawn, known, screen_with(*pair))
+    waits = [
+        psnr(seen, prepare(screen_with((4, *places[1 - who]), (look, *home), *pair)))
+        for who in range(2)
+        for look in (2 * who, 2 * who + 1)
+    ]
+    first = int(np.argmax(waits))
+    assert max(waits) > 38, waits
+    away = (first, home[0], home[1] + 30)  # it is there no more
+    for _ in range(2):
+        seen, known = after(drawn, known, screen_with(away, *pair))
+    both = [
+        psnr(seen, prepare(screen_with(away, (look, *home), *pair))) for look in range(4) if look // 2 != first // 2
+    ]
+    assert max(both) > 38, both
+
+
 def test_nobody_comes_from_nowhere(drawn: FrameAutoencoder) -> None:
     four = [(0, 240, 100), (2, 302, 120), (4, 400, 90), (5, 440, 90)]
     _, known = after(drawn, drawn.blank(1), screen_with(*four[1:]))
