@@ -428,11 +428,11 @@ class Sprites(nn.Module):
         joined = [places[j] for j in sorted(new)[:room]]
         surplus = [places[j] for j in sorted(new)[room:] if last]
         places = [place for place in places if place not in surplus]
+        walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if self._goes_on(places) else []:
             # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
             # did, or were hidden, something would have come of it.
-            walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
             covers = [went[i] for i in walked if _apart(last[i], was) <= HIDES]
             covers += [place for place in places if _apart(place, was) <= HIDES]
             if self.changing:

@@ -383,9 +383,22 @@ def test_who_is_hidden_stays_where_nobody_walks_away(drawn: FrameAutoencoder) ->
     assert psnr(seen, prepare(screen_with((2, 302, 300), (0, 240, 100)))) > 40
 
 
+def at_home(model: FrameAutoencoder) -> tuple[int, int]:
+    """Where a ghost is on a screen that has come home."""
+    assert model.sprites is not None and model.sprites.home is not None
+    return model.sprites.home[0] + 4, model.sprites.home[1] - 44
+
+
+def all_blue(model: FrameAutoencoder) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]], Tensor]:
+    """Where pink and cyan were when they turned blue, two others that were so before, and what is known then."""
+    places, pair = [(240, 100), (302, 120)], [(4, 400, 90), (5, 440, 90)]
+    _, known = after(model, model.blank(1), screen_with((0, *places[0]), (2, *places[1]), *pair))
+    _, known = after(model, known, screen_with(*[(4, *place) for place in places], *pair))
+    return places, pair, known
+
+
 def test_one_of_several_that_is_gone_comes_home_as_who_is_away(drawn: FrameAutoencoder) -> None:
-    assert drawn.sprites is not None and drawn.sprites.home is not None
-    home = drawn.sprites.home[0] + 4, drawn.sprites.home[1] - 44
+    home = at_home(drawn)
     assert home[0] == LANES[1] and 200 <= home[1] <= 212
     pink, blue, another = (0, 240, 100), (4, 400, 90), (5, 440, 90)
     _, known = after(drawn, drawn.blank(1), screen_with(pink, blue, another))
@@ -398,12 +411,8 @@ def test_one_of_several_that_is_gone_comes_home_as_who_is_away(drawn: FrameAutoe
 
 
 def test_one_of_several_comes_home_as_who_it_was(drawn: FrameAutoencoder) -> None:
-    assert drawn.sprites is not None and drawn.sprites.home is not None
-    home = drawn.sprites.home[0] + 4, drawn.sprites.home[1] - 44
-    pair = [(4, 400, 90), (5, 440, 90)]
-    places = [(240, 100), (302, 120)]
-    _, begun = after(drawn, drawn.blank(1), screen_with((0, *places[0]), (2, *places[1]), *pair))
-    _, blue = after(drawn, begun, screen_with(*[(4, *place) for place in places], *pair))
+    home = at_home(drawn)
+    places, pair, blue = all_blue(drawn)
     for gone in range(2):
         left = screen_with((4, *places[1 - gone]), *pair)
         seen, known = after(drawn, blue, left)
@@ -414,12 +423,8 @@ def test_one_of_several_comes_home_as_who_it_was(drawn: FrameAutoencoder) -> Non
 
 
 def test_two_of_several_come_home_one_after_the_other(drawn: FrameAutoencoder) -> None:
-    assert drawn.sprites is not None and drawn.sprites.home is not None
-    home = drawn.sprites.home[0] + 4, drawn.sprites.home[1] - 44
-    pair = [(4, 400, 90), (5, 440, 90)]
-    places = [(240, 100), (302, 120)]
-    _, known = after(drawn, drawn.blank(1), screen_with((0, *places[0]), (2, *places[1]), *pair))
-    _, known = after(drawn, known, screen_with(*[(4, *place) for place in places], *pair))
+    home = at_home(drawn)
+    places, pair, known = all_blue(drawn)
     for _ in range(PATIENCE + 1):
         seen, known = after(drawn, known, screen_with(*pair))
     waits = [

@@ -35,9 +35,8 @@ def test_the_mirror_shows_the_same_game_on_the_other_side(state: int, episode: E
     there = {sprite.actor: (sprite.x, sprite.y) for sprite in real.sprites}
     for sprite in image.sprites:
         x, y = there.pop(OTHER_SIDE.get(sprite.actor, sprite.actor))
-        assert sprite.x == pytest.approx(FRAME_SIZE - SCALE * SPRITE_SIZE - x, abs=2) and sprite.y == pytest.approx(
-            y, abs=1
-        )
+        assert sprite.x == pytest.approx(FRAME_SIZE - SCALE * SPRITE_SIZE - x, abs=2)
+        assert sprite.y == pytest.approx(y, abs=1)
     assert not there
     assert image.score == real.score and image.lives == real.lives
 

@@ -104,9 +104,8 @@ def disk(plan: Plan, rows: int | None) -> dict[str, int]:
             "outcome": OutcomeModel(**OUTCOMES[size]),
         }
     weights = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-    return {name: COPIES * BYTES_PER_WEIGHT * n for name, n in weights.items()} | {
-        "cache": plan.cache.frames_of(rows or 0) * FRAME_BYTES
-    }
+    cache = plan.cache.frames_of(rows or 0) * FRAME_BYTES
+    return {name: COPIES * BYTES_PER_WEIGHT * n for name, n in weights.items()} | {"cache": cache}
 
 
 def show(plan: Plan, seconds: dict[str, float], rows: int | None) -> None:
