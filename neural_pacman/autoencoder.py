@@ -116,11 +116,23 @@ AUTOENCODERS = {
 
 
 class Decoded(NamedTuple):
-    """Frames `[N, 3, h, w]` as the network draws them and as they are shown, and what is known of these, `[N, M]`."""
+    """Frames `[N, 3, h, w]` as the network draws them and as they are shown; what is known of these, int16 `[N, M]`;
+    and what they tell of the step from the frames before: `points` that spots brought, int64 `[N]`, negative where that
+    is not known, and whether a life was `lost`, or all is `over` since it was the last one, bool `[N]`.
+    """
 
     drawn: Tensor
     shown: Tensor
     known: Tensor
+    points: Tensor
+    lost: Tensor
+    over: Tensor
+
+
+def nothing_told(frames: Tensor, known: Tensor) -> Decoded:
+    """Frames that are shown as they are drawn, of which no more is known than before."""
+    no = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
+    return Decoded(frames, frames, known, no.long() - 1, no, no)
 
 
 class SparseConv2d(nn.Conv2d):
@@ -159,8 +171,9 @@ class FrameAutoencoder(nn.Module):
             not): decoded frames show them as one or the other, not as something between. Elsewhere the background.
             Or `[1024, 512, 3]`, both looks, one above the other, where the background itself shows something between.
             Or `[1536, 512, 3]`, and below them what counts, numbers in green and blue (256 and 1): the points of spots,
-            brought when they change to their darker look; these come back only together. And red where the score is,
-            with the fewest points that anything else brings.
+            brought when they change to their darker look; these come back only together. Their red, where it is not
+            black, says how near, in the game's pixels, what changes spots is when they do. And 255 red where the score
+            is, with the fewest points that anything else brings.
         signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
 
     Raises ValueError for any of these without a background.
@@ -209,18 +222,25 @@ class FrameAutoencoder(nn.Module):
                 0, looks[:, :, two].sum(1, keepdim=True).argsort(0).expand(-1, 3, -1)
             )
             spot, middles = torch.zeros(len(looks[0, 0]), dtype=torch.long), []
-            for number, (rows, columns) in enumerate(spots((looks[0] != looks[1]).any(0).view(FRAME_SIZE, -1).numpy())):
-                spot[rows * FRAME_SIZE + columns] = number
-                middles.append((rows.mean(), columns.mean()))
+            contrast = (looks[0] - looks[1]).abs().sum(0).numpy()
+            for number, (rows, columns) in enumerate(spots(contrast.reshape(FRAME_SIZE, -1) > 0)):
+                places = rows * FRAME_SIZE + columns
+                spot[places] = number
+                middles.append([np.average(line + 0.5, weights=contrast[places]) for line in (rows, columns)])
             buffers = {"two": two, "dark": dark, "bright": bright, "spot": spot[two]}
             buffers["middles"] = torch.tensor(middles, dtype=torch.float32).view(-1, 2)
-            rows, columns = buffers["middles"].round().long().unbind(1)
+            rows, columns = buffers["middles"].long().unbind(1)
             buffers["points"] = torch.from_numpy(counts)[rows, columns] @ torch.tensor([0, 256, 1])
             for name, tensor in buffers.items():
                 self.register_buffer(name, tensor, persistent=False)
-        figures = counts[..., 0] > 0
-        others = int((counts[figures] @ [0, 256, 1]).max(initial=1))
-        self.signs = None if signs is None else Signs(signs, figures, others)
+        figures = counts[..., 0] == 255
+        self.others = int((counts[figures] @ [0, 256, 1]).max(initial=1))
+        """The fewest points that anything else than spots brings."""
+        self.tells_points = self.maze is not None and 0 < max(self.points.tolist(), default=0) < self.others
+        """Whether frames tell what spots brought, apart from what anything else did."""
+        self.bite = int(counts[~figures, 0].max())
+        """How near, in the game's pixels, what changes spots is to those that it changes; 0 where that is not known."""
+        self.signs = None if signs is None else Signs(signs, figures, self.others)
         self.sprites = None
         if sprites is not None and self.background is not None:
             maze = torch.stack([self.background] * 2) if self.maze is None else self.maze
@@ -290,12 +310,12 @@ class FrameAutoencoder(nn.Module):
         """Decode the frames after those that something is known of, int16 `[N, M]`: in doubt a look stays."""
         drawn = self._decode(latents)
         if not self.decides:
-            return Decoded(drawn, drawn, known)
+            return nothing_told(drawn, known)
         shown = drawn.clone(memory_format=torch.contiguous_format)
-        now, doubts = self._decide(shown, known)
+        decided, doubts = self._decide(shown, known)
         for n, spot in doubts.nonzero().tolist():
-            self._ask(latents[n], shown[n], now[n], spot)
-        return Decoded(drawn, shown, now)
+            self._ask(latents[n], shown[n], decided.known[n], spot)
+        return decided._replace(drawn=drawn)
 
     def settle(self, latents: Tensor, drawn: Tensor, shown: Tensor) -> Tensor:
         """Scaled latents `[N, 32, 16, 16]` moved by what the encoder sees change from frames `drawn` to frames `shown`.
@@ -338,23 +358,40 @@ class FrameAutoencoder(nn.Module):
             frame.copy_(turned)
             known[spot] = 1 - known[spot]
 
-    def _decide(self, frames: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Decide all that is in doubt in frames, which are written to; returns what is known of them, and the spots of
-        which nothing was known and little is seen, bool `[N, spots]`."""
+    def _decide(self, frames: Tensor, known: Tensor) -> tuple[Decoded, Tensor]:
+        """Decide all that is in doubt in frames, which are written to; returns these, and the spots of which nothing
+        was known and little is seen, bool `[N, spots]`."""
         spots, signs, cast = known.long().split(self.parts, 1)
         cast = cast.unflatten(1, (-1, len(Place._fields)))
-        in_change = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
-        points, doubts = None, spots < 0
+        decided = nothing_told(frames, known)
+        in_change = torch.ones_like(decided.lost)
+        before, last, doubts = spots, signs, spots < 0
+        begun = [False] * len(frames)
         if self.maze is not None:
-            before, (spots, doubts) = spots, self._one_look(frames, spots, self._open(cast))
-            gone = (self.points * ((before == 1) & (spots == 0))).sum(1)
-            points = torch.where(_anew(before, spots).squeeze(1), -1, gone)
+            spots, doubts, seen = self._one_look(frames, spots, self._open(cast))
+            self._show_spots(frames, spots, seen)
         if self.sprites is not None:
-            last, cast = cast, self.sprites(frames, cast, self._grounds(spots))
-            in_change = self.sprites.moved(last, cast)
+            was, (cast, scenes) = cast, self.sprites(frames, cast)
+            begun = [scene.begun for scene in scenes]
+            if self.bite:
+                bitten = (spots == 1) & self.sprites.reaches(cast, self.middles, self.bite)
+                spots, doubts = torch.where(bitten, 0, spots), doubts & ~bitten
+                if bitten.any():
+                    self._show_spots(frames, spots, seen)
+            self.sprites.show(frames, self._grounds(spots), scenes)
+            in_change = self.sprites.moved(was, cast)
+        points = None
+        if self.maze is not None:
+            points = (self.points * ((before == 1) & (spots == 0))).sum(1)
+            points = torch.where(_anew(before, spots).squeeze(1), -1, points)
         if self.signs is not None:
-            signs = self.signs(frames, signs, in_change, points)
-        return torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype), doubts
+            signs = self.signs(frames, signs, in_change, points, begun)
+        if points is not None and self.tells_points:
+            decided = decided._replace(points=torch.where((before < 0).all(1), -1, points))
+        lasts = [self.signs is not None and self.signs.last_life(looks) for looks in last.tolist()]
+        caught, over = (torch.tensor(which, device=frames.device) for which in (begun, lasts))
+        now = torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype)
+        return decided._replace(known=now, lost=caught & ~over, over=caught & over), doubts
 
     def _grounds(self, spots: Tensor) -> Tensor:
         """What frames show of the maze alone, `[N, 3, 512, 512]`, with spots in these looks."""
@@ -368,15 +405,16 @@ class FrameAutoencoder(nn.Module):
         """Which spots may change, bool `[N, spots]`."""
         if self.sprites is None:
             return torch.ones(len(cast), len(self.middles), dtype=torch.bool, device=cast.device)
-        return self.sprites.reaches(cast, self.middles)
+        near = self.sprites.reaches(cast, self.middles) & (self.bite == 0)
+        return near | self.sprites.unknown(cast)[:, None]
 
-    def _one_look(self, frames: Tensor, last: Tensor, may_change: Tensor) -> tuple[Tensor, Tensor]:
-        """Show every spot that has two looks in one of them in frames, written to, but for what hides it.
+    def _one_look(self, frames: Tensor, last: Tensor, may_change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """In which of its two looks every spot is shown in frames.
 
         `last` is whether it was the brighter one, int64 `[N, spots]`, -1 where that is not known; that of now is
-        returned, and where nothing was known whether it could be the other one, bool `[N, spots]`. One that may not
-        change, bool `[N, spots]`, does so only together with many others, as does one that brings points when it comes
-        back.
+        returned, and where nothing was known whether it could be the other one, bool `[N, spots]`, and which of their
+        pixels nothing hides, bool `[N, pixels]`. One that may not change, bool `[N, spots]`, does so only together with
+        many others, as does one that brings points when it comes back.
         """
         pixels = frames.view(*frames.shape[:2], -1)
         seen, way = pixels[:, :, self.two] - self.dark, self.bright - self.dark
@@ -391,10 +429,15 @@ class FrameAutoencoder(nn.Module):
         now = torch.where(count > 0, (brightness > least * all_of_it).long(), last)
         may_change = may_change & ~((self.points > 0) & (last == 0))
         now = torch.where(may_change | _anew(last, now) | (last < 0), now, last)
-        decided = torch.where((now[:, self.spot] > 0)[:, None], self.bright, self.dark)
-        pixels[:, :, self.two] = torch.where(shown[:, None] > 0, decided, pixels[:, :, self.two])
         doubts = (last < 0) & (count > 0) & ((brightness / all_of_it - DECIDED_AT).abs() < DOUBT)
-        return now, doubts
+        return now, doubts, shown > 0
+
+    def _show_spots(self, frames: Tensor, spots: Tensor, seen: Tensor) -> None:
+        """Show spots, bright where `[N, spots]` is 1, in frames, which are written to, but for pixels that are not
+        `seen`, bool `[N, pixels]`."""
+        pixels = frames.view(*frames.shape[:2], -1)
+        decided = torch.where((spots[:, self.spot] > 0)[:, None], self.bright, self.dark)
+        pixels[:, :, self.two] = torch.where(seen[:, None], decided, pixels[:, :, self.two])
 
     def encode_folded(self, folded: Tensor) -> Tensor:
         """What the network itself sees, blocks of pixels as channels `[N, 3 * pixel_unshuffle**2, h, w]`, to unscaled

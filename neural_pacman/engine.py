@@ -23,7 +23,7 @@ from neural_pacman.world_folder import CONFIG, find_world
 
 LATENT_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Counts up when a saved state's meaning changes; a state of another version is refused."""
 
 DECODE_CHUNK = 8
@@ -214,13 +214,14 @@ class DreamEngine:
         led = torch.cat([self._actions, chosen[:, None]], dim=1)
         noise = torch.stack([torch.randn(LATENT_SHAPE, generator=generator) for generator in self._generators])
         noise = noise.to(self.world.device)
-        self._settle(self.world.settles(noise))
+        settled = self.world.settles(noise)
+        self._settle(settled)
         history = torch.stack(tuple(self._tape), dim=1)
         latent = self.world.dream(history, led, noise, self.num_inference_steps)
-        outcome = self.world.judge(history, led, latent)
         self._tape.append(self._shelf.keep(latent))
         self._actions = led[:, 1:]
         self._pictures = None
+        outcome = self.world.judge(history, led, latent, self._told(settled))
         return Step(
             points=outcome.points.cpu().double().numpy(),
             life_lost=(outcome.life_lost > 0.5).cpu().numpy(),
@@ -231,11 +232,20 @@ class DreamEngine:
         """Move the newest latents of some dreams, bool `[B]`, to what their frames show."""
         if not which.any():
             return
-        drawn, shown, known = self._decoded()
+        drawn, shown, known, *_ = self._decoded()
         newest = self._tape[-1].clone()
         newest[which] = self.world.autoencoder.settle(newest[which], drawn[which], shown[which])
         self._tape[-1] = self._shelf.keep(newest)
         self._known = self._shelf.keep(torch.where(which[:, None], known, self._known))
+
+    def _told(self, settled: Tensor) -> Decoded | None:
+        """What the newest frames tell of their step, where it went out from frames on which dreams settled, bool `[B]`:
+        of others it is not known what they showed."""
+        if not settled.any():
+            return None
+        decoded = self._decoded()
+        points = torch.where(settled, decoded.points, -1)
+        return decoded._replace(points=points, lost=decoded.lost & settled, over=decoded.over & settled)
 
     def _decoded(self) -> Decoded:
         """The newest frames as the network draws them and as they are shown, and what is known of them."""

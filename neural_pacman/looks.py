@@ -12,8 +12,9 @@ What is left in doubt goes by the frame before. A figure stays as it was, or is 
 the data. Who was there is there: the like of it that is nearest, or out of sight behind somebody, or where it was; and
 where all who may be there are known, nothing else is shown, be it what somebody left behind. But where some come from
 nowhere to where they begin a scene in the data, a life, it begins as it does there: with everybody, whatever is drawn
-of them. Pellets, the spots of two looks that `neural_pacman.autoencoder` decides, change near who changes them in the
-data, and then the score grows by what they bring there.
+of them; and so it does where Pac-Man met who is never seen so near to him. Pellets, the spots of two looks that
+`neural_pacman.autoencoder` decides, change near who changes them in the data, and then the score grows by what they
+bring there.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ INSIDE = 0.3
 """Share of a cell that a sprite must cover for the cell to be compared."""
 LEAST_VISIBLE = 0.15
 """Share of a sprite that others must leave uncovered."""
-MISFIT = 0.25
+MISFIT = 0.2
 """Most squared error of a sprite, as a share of its own contrast to black: one quarter is half faded."""
+BESIDE = 0.5
+"""What counts, next to that error, of what stands out close around the sprite: it may be another one, below it."""
 DOUBT = 3.0
 """How much more than the difference that a sprite explains counts what it gets wrong: of two that lie one over the
 other, the whole one is to be found first."""
@@ -74,6 +77,8 @@ FAR, MANY = 48, 2
 """How far, each way, a thing never goes in a step, and how many seem to where another scene begins."""
 HIDES = 12
 """How near to a sprite, each way, one was that it may be hiding now."""
+INSTANTS = 8
+"""Parts of a step after each of which it is looked how near two are."""
 PATIENCE = 8
 """Frames for which one of several that is not found, and that nobody hides, stays where it was; then it has gone home.
 A thing stays until it is found."""
@@ -105,6 +110,8 @@ class Signs(nn.Module):
         looks = screens.reshape(-1, side, side, 3)
         resize = _resizing(side)
         self.places: list[tuple[slice, slice]] = []
+        self.following: list[list[int]] = []
+        """The look that follows on each look of a sign, which itself is where none does."""
         self.figures: list[tuple[int, list[int]]] = []
         """The signs that make a number, from left to right, and the figure of each of their looks, -1 for none."""
         rest = torch.ones(side, side)
@@ -121,8 +128,12 @@ class Signs(nn.Module):
             different = sorted(first.values())
             shown = down @ (to_tensor(looks[different][:, *box]) * mask[box]) @ across
             likely = torch.eye(len(different), dtype=torch.bool)
-            for look, following in pairwise(strip):
-                likely[different.index(first[look]), different.index(first[following])] = True
+            self.following.append([*range(len(different))])
+            for pair in pairwise(strip):
+                look, following = (different.index(first[each]) for each in pair)
+                likely[look, following] = True
+                if look != following:
+                    self.following[-1][look] = following
             # The last row is that of a look that is not known.
             likely = torch.cat([likely, torch.zeros_like(likely[:1])])
             if figures is not None and figures[row, column].any():
@@ -139,12 +150,20 @@ class Signs(nn.Module):
         self.box = tuple(slice(int(line.min()), int(line.max()) + 1) for line in self.area.nonzero().unbind(1))
         self.register_buffer("around", resize @ (to_tensor(looks[0]) * rest) @ resize.T, persistent=False)
 
-    def forward(self, frames: Tensor, last: Tensor, in_change: Tensor, points: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        frames: Tensor,
+        last: Tensor,
+        in_change: Tensor,
+        points: Tensor | None = None,
+        begun: Sequence[bool] | None = None,
+    ) -> Tensor:
         """Show every sign of frames `[N, 3, 512, 512]` in [-1, 1], written to, in the look that it is nearest to.
 
         `last` are the looks that were shown before, int64 `[N, signs]`, -1 where it is not known; those of now are
         returned. Where nothing is in change, bool `[N]`, another one must be much nearer. And the number that they make
-        grows by `points`, int64 `[N]`, unless these are negative: then it may have become any.
+        grows by `points`, int64 `[N]`, unless these are negative: then it may have become any. The other signs count
+        lives: where a scene has `begun` because one was lost, they go on.
         """
         now = torch.empty_like(last)
         number = {i for i, _ in self.figures}
@@ -162,12 +181,24 @@ class Signs(nn.Module):
             for before, after, more in zip(last, now, points.tolist(), strict=True):
                 for i, look in self._counted(before.tolist(), after.tolist(), more):
                     after[i] = look
+        for n, before in enumerate(last.tolist()):
+            for i in self._lives() if begun and begun[n] else []:
+                now[n, i] = self.following[i][before[i]] if before[i] >= 0 else now[n, i]
         shown = self.around.expand(len(frames), -1, -1, -1).clone()
         for i, (rows, columns) in enumerate(self.places):
             shown[:, :, rows, columns] += self.get_buffer(f"shown{i}")[now[:, i]]
         box = self.box
         frames[:, :, *box] = torch.where(self.area[box], shown[:, :, *box], frames[:, :, *box])
         return now
+
+    def _lives(self) -> list[int]:
+        """The signs that make no number."""
+        return sorted({*range(len(self.places))} - {i for i, _ in self.figures})
+
+    def last_life(self, looks: Sequence[int]) -> bool:
+        """Whether signs in these looks say that the next life that is lost is the last one: none of them can go on."""
+        lives = [looks[i] == self.following[i][looks[i]] for i in self._lives() if looks[i] >= 0]
+        return all(lives) and bool(lives)
 
     def number(self, looks: Sequence[int]) -> int | None:
         """The number that signs in these looks make, None for none."""
@@ -192,14 +223,26 @@ class Signs(nn.Module):
 
 
 class Place(NamedTuple):
-    """A sprite and its tile's first row and column on the game's screen; for how many frames it was not found; and of
-    one of several which thing it was before, 0 if that is not known."""
+    """A sprite and its tile's first row and column on the game's screen; for how many frames it was not found; of one
+    of several which thing it was before, 0 if that is not known; and the rows and columns it went in its last step."""
 
     sprite: int
     row: int
     column: int
     unseen: int = 0
     was: int = 0
+    down: int = 0
+    across: int = 0
+
+
+class Scene(NamedTuple):
+    """What a frame is to show: sprites, the uppermost first; who else it shows, who is nobody; whether all who may be
+    there are known, so that nothing else is shown; and whether a scene begins with it because somebody was met."""
+
+    places: list[Place]
+    surplus: list[Place]
+    all_known: bool
+    begun: bool
 
 
 class Sprites(nn.Module):
@@ -213,7 +256,8 @@ class Sprites(nn.Module):
             `[2 * side, side, 3]`, the lower half is such a screen that is not black where the middles of tiles may be,
             red where those are that are there at once: so many are followed from frame to frame. Where who has been
             away comes back it is green, or yellow: one of several that is not found any more is a thing again there.
-            And where its blue is neither black's nor white's a scene begins with the sprite of that number, from 1 on.
+            And where its blue is neither black's nor white's a scene begins with the sprite of that number, from 1 on;
+            green there, at what changes spots, says how near a thing is never seen to it: then a scene begins.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
 
@@ -281,12 +325,14 @@ class Sprites(nn.Module):
         self.changing = int(self.things[0]) if first else 0
         red, green, blue = paths[::STEP, ::STEP].transpose(2, 0, 1)
         self.cast = int(((red > 0) & (blue < 255)).sum())
-        homes = np.argwhere((green > 0) & (blue < 255)) * STEP - TILE // 2
+        homes = np.argwhere((green == 255) & (blue < 255)) * STEP - TILE // 2
         self.home = (int(homes[0][0]), int(homes[0][1])) if len(homes) else None
         begin = (blue > 0) & (blue < 255)
         starts = zip(blue[begin].tolist(), (np.argwhere(begin) * STEP - TILE // 2).tolist(), strict=True)
         self.starts = [Place(number - 1, row, column) for number, (row, column) in starts]
         """Who is where when a scene begins."""
+        self.meets = int(green[begin & (green < 255)].max(initial=0)) if len(self.starts) == self.cast else 0
+        """How near, each way, what changes spots never is to a thing, 0 where that is not known."""
         if any(start.sprite >= len(tiles) for start in self.starts):
             raise ValueError(f"A scene begins with a sprite that is not one of the sheet's {len(tiles)}.")
 
@@ -297,32 +343,42 @@ class Sprites(nn.Module):
             return torch.ones(tiles, tiles, dtype=torch.bool)
         return torch.from_numpy(screen[TILE // 2 :: STEP, TILE // 2 :: STEP].any(-1))[:tiles, :tiles]
 
-    def forward(self, frames: Tensor, last: Tensor, grounds: Tensor) -> Tensor:
-        """Draw all sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], which are written to.
+    def forward(self, frames: Tensor, last: Tensor) -> tuple[Tensor, list[Scene]]:
+        """The sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], as `show` shows them.
 
-        `last` is who was shown before, int64 `[N, cast, 5]` (a `Place` each, or -1); that of now is returned. `grounds`
-        is what the frames show where nobody is, of the same shape as these: where all who may be there are known,
-        nothing else is shown.
+        `last` is who was shown before, int64 `[N, cast, 7]` (a `Place` each, or -1); that of now is returned.
         """
-        now = torch.full_like(last, -1)
-        for frame, before, after, ground in zip(frames, last, now, grounds, strict=True):
+        now, scenes = torch.full_like(last, -1), []
+        for frame, before, after in zip(frames, last, now, strict=True):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
             places, surplus = self.find(frame, known)
             if self.elsewhere(places, known):
                 places, surplus = (self.starts, []) if self.starts else self.find(frame, known, anew=True)
                 known = self.starts
             all_known = 0 < len(known) == self.cast and self._goes_on(places)
+            met = False
             if self.cast:
                 places, others, cast = self._follow(places, known)
                 surplus += others
+                if met := self._met(known, cast):
+                    places, cast, all_known = self.starts, self.starts, True
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
-            if all_known:
+            scenes.append(Scene(places, surplus, all_known, met))
+        return now, scenes
+
+    def show(self, frames: Tensor, grounds: Tensor, scenes: Sequence[Scene]) -> None:
+        """Draw what `forward` found over frames `[N, 3, 512, 512]`, which are written to.
+
+        `grounds` is what they show where nobody is, of the same shape: where all who may be there are known, nothing
+        else is shown.
+        """
+        for frame, ground, scene in zip(frames, grounds, scenes, strict=True):
+            if scene.all_known:
                 frame[:] = torch.where(self.signs, frame, ground)
             else:
-                self._clear(frame, ground, [*surplus, *places])
-            self._draw(frame, places)
-        return now
+                self._clear(frame, ground, [*scene.surplus, *scene.places])
+            self._draw(frame, scene.places)
 
     def elsewhere(self, places: Sequence[Place], last: Sequence[Place]) -> bool:
         """Whether another scene begins: `MANY` things or more are where things do then, and nobody who may be they was
@@ -353,14 +409,35 @@ class Sprites(nn.Module):
         turns = not one * other and one + other != self.changing and (not one or _apart(was, now) <= FAR)
         return one == other or turns
 
-    def reaches(self, cast: Tensor, points: Tensor) -> Tensor:
-        """Which points of a frame (row, column) `[P, 2]` what changes spots may be changing, bool `[N, P]`.
+    def _met(self, last: Sequence[Place], now: Sequence[Place]) -> bool:
+        """Whether what changes spots came nearer to a thing in this step than it ever is: as far as it was seen, or
+        else as far as it would have gone on."""
+        who: list[int] = self.things.tolist()
+        was, there = ({who[place.sprite]: place for place in places if who[place.sprite]} for places in (last, now))
+        if not self.meets or not {self.changing} <= {*was} & {*there}:
+            return False
+        for thing in {*was} & {*there} - {self.changing}:
+            ways = []
+            for one, other in ((was[thing], there[thing]), (was[self.changing], there[self.changing])):
+                went = other.row - one.row, other.column - one.column
+                down, across = (one.down, one.across) if other.unseen else went
+                ways.append((one.row, one.column, down, across))
+            row, column, down, across = (int(a - b) for a, b in zip(*ways, strict=True))
+            parts = [part / INSTANTS for part in range(INSTANTS + 1)]
+            if min(max(abs(row + part * down), abs(column + part * across)) for part in parts) < self.meets:
+                return True
+        return False
 
-        Those near to where it was shown in the `cast` int64 `[N, cast, 5]`, or all if it was not.
-        """
+    def reaches(self, cast: Tensor, points: Tensor, within: float = TILE) -> Tensor:
+        """Which points of a frame (row, column) `[P, 2]` are near to what changes spots, bool `[N, P]`: no farther each
+        way, in the game's pixels, from where it is shown in the `cast` int64 `[N, cast, 7]`."""
         place, shown = self._changer(cast)
         middle = (place + TILE / 2) * (FRAME_SIZE / self.side)
-        return ((middle[:, None] - points).abs().amax(-1) <= TILE * FRAME_SIZE / self.side) | ~shown[:, None]
+        return ((middle[:, None] - points).abs().amax(-1) <= within * FRAME_SIZE / self.side) & shown[:, None]
+
+    def unknown(self, cast: Tensor) -> Tensor:
+        """Whether it is not known where what changes spots is, bool `[N]`."""
+        return ~self._changer(cast)[1]
 
     def moved(self, last: Tensor, now: Tensor) -> Tensor:
         """Whether what changes spots is elsewhere than it was, bool `[N]`; true where it is not known."""
@@ -422,7 +499,9 @@ class Sprites(nn.Module):
         new = set(range(len(places)))
         for _, _, i, j in sorted(pairs):
             if i not in went and j in new:
-                went[i] = places[j]._replace(was=0 if thing[places[j].sprite] else who[i])
+                step = (places[j].row - last[i].row, places[j].column - last[i].column)
+                down, across = (0, 0) if last[i].unseen or max(map(abs, step)) > FAR else step
+                went[i] = places[j]._replace(was=0 if thing[places[j].sprite] else who[i], down=down, across=across)
                 new.remove(j)
         room = max(0, self.cast - len(last))
         joined = [places[j] for j in sorted(new)[:room]]
@@ -543,7 +622,7 @@ class _Search:
         error = value[3] @ weights[:, :count] - 2 * product + squares
         if faint is None:
             fits = (visible > LEAST_VISIBLE * self.whole) & (error < difference)
-            fits &= error + beside < MISFIT * contrast
+            fits &= error + BESIDE * beside < MISFIT * contrast
             return torch.where(fits, difference - DOUBT * error, -torch.inf)
         # How strong it is there, and how much it explains at that strength.
         strength = (difference + contrast - error) / (2 * contrast).clamp(min=1e-6)

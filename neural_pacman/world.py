@@ -284,17 +284,23 @@ class WorldModel(nn.Module):
         return self._dream(history, one_hot(actions), noise, num_inference_steps)
 
     @torch.no_grad()
-    def judge(self, history: Tensor, actions: Tensor, next_latent: Tensor) -> Outcome:
+    def judge(self, history: Tensor, actions: Tensor, next_latent: Tensor, decoded: Decoded | None = None) -> Outcome:
         """What the step from a history to `next_latent` `[B, 32, 16, 16]` brought; the other arguments are `dream`'s.
 
-        Points are the most probable class, the others probabilities.
+        Points are the most probable class, the others probabilities; unless what the latent's frame shows tells, where
+        it was `decoded` after the frame before.
         """
         _check_shape("history", history, ("B", HISTORY, *LATENT))
         _check_shape("actions", actions, (len(history), HISTORY))
         _check_shape("next_latent", next_latent, (len(history), *LATENT))
         logits = self.outcome(fold(history), one_hot(actions), next_latent)
         points = torch.tensor(self.outcome.config.points, dtype=torch.float32, device=next_latent.device)
-        return Outcome(points[logits.points.argmax(dim=-1)], logits.life_lost.sigmoid(), logits.end.sigmoid())
+        points, lost, end = points[logits.points.argmax(dim=-1)], logits.life_lost.sigmoid(), logits.end.sigmoid()
+        if decoded is not None:
+            others = points // self.autoencoder.others * self.autoencoder.others
+            points = torch.where(decoded.points < 0, points, decoded.points + others)
+            lost, end = torch.maximum(lost, decoded.lost.float()), torch.maximum(end, decoded.over.float())
+        return Outcome(points, lost, end)
 
     def _pictures(self) -> Iterator[tuple[str, np.ndarray]]:
         """The pictures that the autoencoder has, by the name of their file."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neural_pacman.autoencoder import Decoded
+from neural_pacman.autoencoder import Decoded, nothing_told
 from neural_pacman.frames import to_tensor
 from neural_pacman.panel import View
 from neural_pacman.play import Play, play
@@ -73,9 +73,9 @@ class ScriptedWorld(WorldModel):
 
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:
         frames = self.decode(latents)
-        return Decoded(frames, frames, known)
+        return nothing_told(frames, known)
 
-    def judge(self, history: Tensor, actions: Tensor, next_latent: Tensor) -> Outcome:
+    def judge(self, history: Tensor, actions: Tensor, next_latent: Tensor, decoded: Decoded | None = None) -> Outcome:
         steps = next_latent[STEP_AT]
         return Outcome(torch.full_like(steps, 10.0), torch.zeros_like(steps), (steps >= self.length).float())
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neural_pacman.autoencoder import MOST_LIVE, RENEWED, Decoded, FrameAutoencoder, SparseConv2d
+from neural_pacman.autoencoder import MOST_LIVE, RENEWED, Decoded, FrameAutoencoder, SparseConv2d, nothing_told
 from neural_pacman.engine import DreamEngine
 from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import FRAME_SIZE, prepare, psnr, to_images, to_tensor
@@ -192,6 +192,32 @@ def meals(count: int = 100) -> list[np.ndarray]:
     return made
 
 
+AGAIN = [(0, 460, 140), (2, 460, 340)]
+"""Who is where when a life begins because pink was caught."""
+
+
+def life(screen: np.ndarray, lives: int) -> np.ndarray:
+    """A screen with a bar as long as there are lives left."""
+    screen[530:540, 302 : 304 + 4 * lives] = (255, 255, 0)
+    return screen
+
+
+def caught(count: int = 90) -> list[np.ndarray]:
+    """Meals, but before the second of each fifth two screens cyan was near to pink, and one of three lives is lost."""
+    made = meals(count)
+    for number in range(count // 2):
+        lives = 3 - number % 3
+        for screen in made[2 * number : 2 * number + 2]:
+            life(screen, lives)
+        if number % 5 == 0:
+            row, column = 4 * number % 240 + 106, 4 * number % 220 + 90
+            gone, left = 4 * (number // 5 % 9 - 4), 3 - number // 5 % 2
+            again = [(which, down, across + gone) for which, down, across in AGAIN]
+            made[2 * number] = life(screen_with((0, row, column), (2, row, column + 32), pellets=PELLETS), left)
+            made[2 * number + 1] = life(screen_with(*again, pellets=PELLETS), left - 1)
+    return made
+
+
 FIGURES = [
     np.pad(
         np.array([[[200 * (figure >> bit & 1) + 55] * 3] for bit in range(4)], np.uint8).repeat(2, 0),
@@ -213,7 +239,8 @@ def scored(score: int, pellets: Sequence[tuple[int, int]], *ghosts: tuple[int, i
 
 
 def counted(count: int = 248) -> list[np.ndarray]:
-    """Pink eats between the first and the second of each two screens: ten points, or a hundred for a big pellet."""
+    """Pink eats between the first and the second of each two screens: ten points, or a hundred for a big pellet.
+    Something else brings two hundred now and then."""
     rng = np.random.default_rng(0)
     made = []
     for number in range(count // 2):
@@ -224,6 +251,9 @@ def counted(count: int = 248) -> list[np.ndarray]:
         score = 10 * (37 * (number // 3) % 10 ** (1 + number % 3))
         look = int(rng.integers(0, 2))
         after = score + (100 if eaten >= len(PELLETS) - 4 else 10)
+        if number % 20 == 19:  # something else
+            standing.append(PELLETS[eaten])
+            after = score + 200
         made += [scored(score, [*standing, PELLETS[eaten]], (look, *pink)), scored(after, standing, (look, *pink))]
     return made
 
@@ -257,6 +287,17 @@ def eating() -> FrameAutoencoder:
     played = meals()
     pictures = find_pictures(np.stack([prepare(screen) for screen in played]), played)
     return FrameAutoencoder.create("tiny", *pictures)
+
+
+@pytest.fixture(scope="module")
+def chased() -> FrameAutoencoder:
+    """One with the looks that are found where lives are lost, and where everybody goes anywhere."""
+    played = caught()
+    background, other, signs, sprites = find_pictures(np.stack([prepare(screen) for screen in played]), played)
+    assert sprites is not None
+    paths = sprites[len(sprites) // 2 :]
+    paths[~paths.any(-1)] = 255
+    return FrameAutoencoder.create("tiny", background, other, signs, sprites)
 
 
 def decided(model: FrameAutoencoder, screen: np.ndarray, blur: int = 1, strength: float = 1.0) -> np.ndarray:
@@ -306,6 +347,17 @@ def test_the_uppermost_is_found_first_and_the_covered_one_still(drawn: FrameAuto
     assert (lower.row - upper.row, lower.column - upper.column) == (0, 12)
 
 
+def test_what_stands_out_beside_the_uppermost_may_be_another_one(drawn: FrameAutoencoder) -> None:
+    assert drawn.sprites is not None
+    for aside in (-8, 8):
+        real = to_tensor(prepare(screen_with((4, 200, 160), (0, 200, 160 + aside))))  # the brighter one is below
+        (upper, lower), surplus = drawn.sprites.find(real)
+        assert not surplus
+        colours = [drawn.sprites.colours[place.sprite][:, 18, 8] for place in (upper, lower)]
+        assert [colour.add(1).mul(127.5).round().int().tolist() for colour in colours] == [list(BLUE), list(PINK)]
+        assert (lower.row - upper.row, lower.column - upper.column) == (0, aside)
+
+
 def test_of_a_ghost_that_is_two_the_better_one_is_shown(drawn: FrameAutoencoder) -> None:
     whole = screen_with((0, 240, 100), (2, 400, 90))
     for strength in (0.7, 0.4):  # it fits a ghost still, or hardly
@@ -343,7 +395,7 @@ def test_what_is_no_sprite_or_hardly_there_stays_as_it_was_decoded(drawn: FrameA
 def after(model: FrameAutoencoder, known: Tensor, screen: np.ndarray) -> tuple[np.ndarray, Tensor]:
     """What is shown of a screen after others that something is known of, and what is known now."""
     frames = to_tensor(prepare(screen))[None]
-    now, _ = model._decide(frames, known)
+    now = model._decide(frames, known)[0].known
     return to_images(frames)[0], now
 
 
@@ -488,6 +540,52 @@ def test_pellets_change_where_they_are_eaten(eating: FrameAutoencoder) -> None:
         assert psnr(seen, expected) > 50, drawn
 
 
+def test_pellets_go_as_near_as_they_are_eaten(eating: FrameAutoencoder) -> None:
+    assert 18 < eating.bite < 32  # where pink was, and where the next ones stood
+    one, other = ((0, PELLETS[i][0] - 8, PELLETS[i][1] + 8) for i in (9, 10))
+    _, known = after(eating, eating.blank(1), screen_with(one, pellets=PELLETS[:9] + PELLETS[10:]))
+    for drawn in (PELLETS[:9] + PELLETS[10:], PELLETS[:9] + PELLETS[12:]):  # whatever is
+        seen, _ = after(eating, known, screen_with(other, pellets=drawn))
+        middles = [((row + 2) * 512 // HEIGHT, (column + 50) * 512 // HEIGHT) for row, column in PELLETS[9:12]]
+        assert [seen[place].max() > 200 for place in middles] == [False, False, True]  # the next one is too far
+
+
+def test_who_is_met_ends_a_life(chased: FrameAutoencoder, drawn: FrameAutoencoder, living: FrameAutoencoder) -> None:
+    assert drawn.sprites is not None and living.sprites is not None and chased.sprites is not None
+    assert not drawn.sprites.meets and not living.sprites.meets and chased.sprites.meets == TILE // 2
+    pink = 0, 240, 100
+
+    def told(*screens: np.ndarray) -> tuple[np.ndarray, Decoded]:
+        known = chased.blank(1)
+        for screen in screens[:-1]:
+            _, known = after(chased, known, screen)
+        frames = to_tensor(prepare(screens[-1]))[None]
+        now, _ = chased._decide(frames, known)
+        return to_images(frames)[0], now
+
+    def played(lives: int, *apart: int | None) -> list[np.ndarray]:
+        """Cyan so far from pink on each screen, or out of sight."""
+        ghosts = [[pink] if way is None else [pink, (2, 240, 100 + way)] for way in apart]
+        return [life(screen_with(*some), lives) for some in ghosts]
+
+    for apart, met in (
+        ((44, 36, 28), False),
+        ((44, 28, 14), True),  # where it is seen
+        ((44, 34, 24, None), True),  # where it has gone meanwhile
+        ((44, 44, 24, None), True),
+        ((24, 24, 24, None), False),  # it stood there
+        ((34, 44, 54, None), False),  # it went away
+    ):
+        seen, now = told(*played(3, *apart))
+        shown_apart = [way for way in apart if way is not None][-1]
+        expected = life(screen_with(*AGAIN), 2) if met else played(3, shown_apart)[0]
+        assert psnr(seen, prepare(expected)) > 45, apart
+        assert (now.lost.item(), now.over.item()) == (met, False), apart
+    seen, now = told(*played(1, 44, 28, 14))  # the last one
+    assert psnr(seen, prepare(life(screen_with(*AGAIN), 1))) > 45
+    assert (now.lost.item(), now.over.item()) == (False, True)
+
+
 def test_what_eats_hides_nobody_and_is_hidden_by_nobody(eating: FrameAutoencoder) -> None:
     pink, cyan = ((which, PELLETS[i][0] - 8, PELLETS[i][1] + aside) for which, i, aside in ((0, 9, 8), (2, 9, -8)))
     both = screen_with(cyan, pink)  # and is below whom it meets
@@ -584,6 +682,39 @@ def test_the_score_follows_what_is_eaten(scoring: FrameAutoencoder) -> None:
         assert psnr(seen, expected) > 45 and number(known) == shown, (score, eaten, drawn)
 
 
+def test_frames_tell_what_was_eaten(scoring: FrameAutoencoder, eating: FrameAutoencoder) -> None:
+    small, big = PELLETS[9], PELLETS[-2]
+    for model, tells in ((scoring, True), (eating, False)):
+        assert model.tells_points == tells
+        for eaten, points in ((small, 10), (big, 100), (None, 0)):
+            pink = (0, (eaten or small)[0] - 8, (eaten or small)[1] + 8)
+            left = [place for place in PELLETS if place != eaten]
+            screens_of_two = (scored(120, pellets, pink) for pellets in (PELLETS, left))
+            before, now = (to_tensor(prepare(screen))[None] for screen in screens_of_two)
+            first, _ = model._decide(before, model.blank(1))
+            second, _ = model._decide(now, first.known)
+            assert first.points.item() == -1 and second.points.item() == (points if tells else -1), (tells, eaten)
+
+
+def test_what_frames_tell_goes_before_what_is_judged(scoring: FrameAutoencoder) -> None:
+    background, other, signs, sprites = scoring.pictures
+    world = WorldModel.create("tiny", background, points=(0, 10, 210), other=other, signs=signs, sprites=sprites)
+    with torch.no_grad():
+        world.outcome.step.head.weight.zero_()
+        world.outcome.step.head.bias.copy_(torch.tensor([0.0, 0.0, 9.0, -9.0]))  # 210 points, and no life lost
+    history, actions = torch.zeros(4, 32, 32, 16, 16), torch.full((4, 32), 4)
+    told = nothing_told(torch.zeros(4, 3, 512, 512), world.autoencoder.blank(4))
+    told = told._replace(
+        points=torch.tensor([-1, 0, 20, 100]),  # not known; 200 are for something else
+        lost=torch.tensor([False, True, False, False]),
+        over=torch.tensor([False, False, True, False]),
+    )
+    judged, alone = (world.judge(history, actions, history[:, 0], decoded) for decoded in (told, None))
+    assert alone.points.tolist() == [210] * 4 and alone.life_lost.max() < 0.5 and alone.end.max() < 0.5
+    assert judged.points.tolist() == [210, 200, 220, 300]
+    assert judged.life_lost.gt(0.5).tolist() == told.lost.tolist() and judged.end.gt(0.5).tolist() == told.over.tolist()
+
+
 def test_many_pellets_change_together_anywhere() -> None:
     background, other = np.zeros((2, 512, 512, 3), np.uint8)
     places = [(20 * row, 20 * column) for row in range(5) for column in range(5)]
@@ -598,11 +729,11 @@ def test_many_pellets_change_together_anywhere() -> None:
     frame = background.copy()
     frame[50:74, 60:84] = PINK
     frames = to_tensor(np.stack([frame] * 3))
-    known, _ = model._decide(frames.clone(), model.blank(3))
+    known = model._decide(frames.clone(), model.blank(3))[0].known
     for changed, count in zip(frames, (3, RENEWED - 1, RENEWED), strict=True):
         for row, column in places[:count]:
             changed[:, 200 + row : 204 + row, 200 + column : 204 + column] = 1
-    now, _ = model._decide(frames, known)
+    now = model._decide(frames, known)[0].known
     assert (now[:, : len(places)] == 1).sum(1).tolist() == [0, 0, RENEWED]
     assert np.array_equal(to_images(frames)[0], frame)
 
@@ -748,12 +879,12 @@ def test_where_little_of_a_pellet_is_drawn_the_encoder_tells_what_it_saw(sample:
         real = to_tensor(episode.frames(state, state + 1))
         with torch.no_grad():
             latents = shipped.encode(real)
-            drawn, asked, known = after_nothing(shipped, latents)
+            drawn, asked, known, *_ = after_nothing(shipped, latents)
         there, alone, told = (
             each[:, : shipped.parts[0]]
             for each in (
-                shipped._decide(real.clone(), shipped.blank(1))[0],
-                shipped._decide(drawn, known * 0 - 1)[0],
+                shipped._decide(real.clone(), shipped.blank(1))[0].known,
+                shipped._decide(drawn, known * 0 - 1)[0].known,
                 known,
             )
         )

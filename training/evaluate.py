@@ -209,8 +209,7 @@ def _free_running(world: WorldModel, clips: Sequence[Clip], labelled: bool, fold
                 viewer.see(dreamed)
         names = pictures.names
     pictures.save_sheets()
-    some = [clips[i] for i in spread(len(clips), max(config.rollouts // 3, 1))]
-    few = few_step_dreams(world, some, DENOISING_STEPS, FEW_STEP_HORIZON, config.batch_size, config.seed)
+    few = few_step_dreams(world, clips, DENOISING_STEPS, FEW_STEP_HORIZON, config.batch_size, config.seed)
     return {
         **measured.report(),
         **(courses.report() if labelled else {}),

@@ -55,10 +55,16 @@ LEAST_EXPECTED, MOST_TOGETHER = 3.0, 0.1
 """Screens that would show two sprites together by chance, for them to be looks of one thing, and the share of these
 that may do so."""
 
+CHANGER = 1
+"""The number of what changes spots."""
+
 Picture = tuple[int, int, bytes]
 """Height, width and pixels of a sprite."""
 Seen = tuple[Picture, int, int]
 """And its first row and column on a screen."""
+Tile = tuple[int, int, int]
+"""Which thing a sprite is a look of, `CHANGER` that which changes spots, 0 if there may be several; and how far from
+its first row and column on a screen the middle of its tile is, on the screen padded to a square."""
 Sign = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 """Rows and columns of its pixels, and its looks."""
 
@@ -114,7 +120,8 @@ def find_looks(
     small = Counter[Seen]()
     shown: list[list[Seen]] = []
     changed: list[np.ndarray] = []
-    gone: dict[int, list[Picture]] = {}
+    gone: dict[int, np.ndarray] = {}
+    stays: dict[int, np.ndarray] = {}
     two, looks = [*spots(_differ(maze, other))], np.zeros(0)
     lit = [1 if maze[spot].sum() > other[spot].sum() else -1 for spot in two]
     bright = [_cut(maze if one > 0 else other, *spot) for one, spot in zip(lit, two, strict=True)]
@@ -127,7 +134,8 @@ def find_looks(
         before, looks = looks, np.array([_which(screen, maze, other, spot) for spot in two])
         if i % 2 and len(before):
             changed[-1] = np.reshape([np.mean(two[k], axis=1) for k in np.flatnonzero(before * looks < 0)], (-1, 2))
-            gone[i] = [bright[k] for k in np.flatnonzero((before == lit) & (looks == np.negative(lit)))]
+            gone[i] = np.flatnonzero((before == lit) & (looks == np.negative(lit)))
+            stays[i] = np.flatnonzero((before == lit) & (looks == lit))
         for rows, columns, pictures in signs:
             pictures[i] = screen[rows, columns].tobytes()
         moving = _differ(screen, maze) & _differ(screen, other) & ~still
@@ -155,12 +163,22 @@ def find_looks(
                 here = look[rows.min() : rows.min() + height, columns.min() : columns.min() + width]
                 here[:] = np.frombuffer(pixels, np.uint8).reshape(here.shape)
     found = [(rows, columns, _strip(pictures)) for rows, columns, pictures in signs]
-    counts = _counts([(*sign, pictures) for sign, (*_, pictures) in zip(found, signs, strict=True)], gone, maze, other)
-    sheet, places, crowd, home = _sheet(shown, changed, maze.shape)
+    went = {i: [bright[k] for k in numbers] for i, numbers in gone.items()}
+    counts = _counts([(*sign, pictures) for sign, (*_, pictures) in zip(found, signs, strict=True)], went, maze, other)
+    sheet, paths, crowd, home, tiles = _sheet(shown, changed, maze.shape)
     if sheet is not None:
-        sheet = np.concatenate([sheet, _paths(places, crowd, home, len(sheet))])
+        sheet = np.concatenate([sheet, _paths(paths, crowd, home, len(sheet))])
         sprites = Sprites(sheet, to_tensor(np.stack([prepare(maze), prepare(other)])))
-        _mark(sheet, _starts(sprites, [(screens[i], screens[i + 1]) for i in _may_begin(shown)]))
+        may_begin = _may_begin(shown)
+        begun = _begun(sprites, [(screens[i], screens[i + 1]) for i in may_begin])
+        places = {i: _middles(screen, tiles) for i, screen in enumerate(shown)}
+        went_on = [_ways(*places[i]) for i in sorted({*range(0, len(shown) - 1, 2)} - {*may_begin})]
+        _mark(sheet, sprites, _starts(sprites, begun), _meets(sprites, begun, chain(*went_on)))
+        middles = np.reshape([np.mean(spot, axis=1) for spot in two], (-1, 2)) + _margins(maze.shape) + 0.5
+        ways = (chain(*(_ways(places[i][0], middles[k]) for i, k in some.items())) for some in (gone, stays))
+        bite = _bite(*ways)
+        for spot in spots(_differ(maze, other)):
+            counts[*_around(*spot), 0] = bite
     return maze, other, counts, _stacked([sign for sign in found if sign[2]], maze), sheet
 
 
@@ -269,14 +287,19 @@ def _counts(
         gained = max((gains[_cut(look, rows, columns)] for look in (maze, other)), key=Counter.total)
         points, times = max(gained.items(), key=lambda gain: gain[1], default=(None, 0))
         if points is not None and points > 0 and times >= max(LEAST_SHOWN, LEAST_ALIKE_POINTS * gained.total()):
-            high, wide = (slice(max(0, line.min() - MARGIN), line.max() + 1 + MARGIN) for line in (rows, columns))
-            screen[high, wide, 1:] = divmod(points, 256)
+            screen[*_around(rows, columns), 1:] = divmod(points, 256)
             most = max(most, points)
     rest = [gain for gain, times in others.items() if gain > most and times >= LEAST_SHOWN]
     if screen.any():
         for _, high, wide, *_ in number:
             screen[high, wide] = 255, *divmod(min(rest, default=most), 256)
     return screen
+
+
+def _around(rows: np.ndarray, columns: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a spot and of a margin around it."""
+    high, wide = (slice(max(0, int(line.min()) - MARGIN), int(line.max()) + 1 + MARGIN) for line in (rows, columns))
+    return high, wide
 
 
 def _stacked(signs: Sequence[Sign], maze: np.ndarray) -> np.ndarray | None:
@@ -309,9 +332,9 @@ def _blocks(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _sheet(
     shown: Sequence[Sequence[Seen]], changed: Sequence[np.ndarray], shape: tuple[int, ...]
-) -> tuple[np.ndarray | None, set[tuple[int, int]], set[tuple[int, int]], set[tuple[int, int]]]:
-    """The frequent sprites, those of one thing side by side, and first those of what `changed` spots; and where their
-    tiles are seen, on all screens, on one of those that show most of them, and where most things come back to.
+) -> tuple[np.ndarray | None, set[tuple[int, int]], set[tuple[int, int]], set[tuple[int, int]], dict[Picture, Tile]]:
+    """The frequent sprites, those of one thing side by side, and first those of what `changed` spots; where their tiles
+    are seen, on all screens, on one of those that show most of them, and where most things come back to; and the tiles.
 
     Each is shifted in its tile so that its places are cells, and those of the others where it can be: a ghost's eyes
     alone lie where they do in a ghost.
@@ -339,15 +362,19 @@ def _sheet(
     ]
     things = [(not _changes(thing, shown, changed), thing) for thing in _things(tiles, shown)]
     i = int(all(other for other, _ in things))  # the first tile is black where nothing changes spots
-    for _, thing in sorted(things, key=lambda each: each[0]):
+    which: dict[Picture, Tile] = {}
+    for number, (_, thing) in enumerate(sorted(things, key=lambda each: each[0]), CHANGER + i):
         for look in thing:
+            down, across = shift[look]
+            which[look] = number * (len(thing) > 1), down + TILE // 2, across + TILE // 2
             top, left = i // side * TILE, i % side * TILE
             sheet[top : top + TILE, left : left + TILE] = tiles[look]
             i += 1
         i += 1
     crowds = sorted(seen, key=len, reverse=True)
     crowd = crowds[min(LEAST_TIMES, len(crowds)) - 1] if tiles else set()
-    return sheet if tiles else None, set().union(*seen), crowd, _home([look for _, look in things], shown, shift)
+    home = _home([look for _, look in things], shown, shift)
+    return sheet if tiles else None, set().union(*seen), crowd, home, which
 
 
 def _home(
@@ -376,22 +403,64 @@ def _may_begin(shown: Sequence[Sequence[Seen]]) -> list[int]:
     return [i for i, way in ways.items() if len(way) and (way.min(0) > FAR).any()]
 
 
-def _starts(sprites: Sprites, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Place]:
-    """Where things are when another scene has begun between two screens, and how they look there most often.
+def _begun(sprites: Sprites, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[list[Place], list[Place]]]:
+    """Who is where on each two screens between which another scene has begun.
 
     They are looked for as in a decoded frame: where a scene begins they often touch.
     """
-    begun: defaultdict[int, list[Place]] = defaultdict(list)
-    for pair in pairs:
-        before, after = (sprites.find(to_tensor(prepare(screen)))[0] for screen in pair)
-        for place in after * sprites.elsewhere(after, before):
-            begun[int(sprites.things[place.sprite])].append(place)
+    found = [[sprites.find(to_tensor(prepare(screen)))[0] for screen in pair] for pair in pairs]
+    return [(before, after) for before, after in found if sprites.elsewhere(after, before)]
+
+
+def _starts(sprites: Sprites, begun: Sequence[tuple[list[Place], list[Place]]]) -> list[Place]:
+    """Where things are when another scene has begun, and how they look there most often."""
+    there: defaultdict[int, list[Place]] = defaultdict(list)
+    for place in chain(*(after for _, after in begun)):
+        there[int(sprites.things[place.sprite])].append(place)
     starts = []
-    for thing, places in begun.items():
+    for thing, places in there.items():
         if thing and len(places) >= LEAST_SHOWN:
             row, column = (int(x) // STEP * STEP for x in np.median([place[1:3] for place in places], axis=0))
             starts.append(Place(Counter(place.sprite for place in places).most_common(1)[0][0], row, column))
     return starts
+
+
+def _meets(sprites: Sprites, begun: Sequence[tuple[list[Place], list[Place]]], went_on: Iterable[float]) -> int:
+    """How near, each way, what changes spots never is to a thing where a scene goes on, half a tile at most; 0 unless
+    it was near to one on the screens after which a scene has `begun`. `went_on` are the ways where none has."""
+    near = []
+    for before, _ in begun:
+        places: list[list[tuple[int, int]]] = [[], []]
+        for place in before:
+            if thing := int(sprites.things[place.sprite]):
+                places[thing != sprites.changing].append((place.row, place.column))
+        near.append(min(_ways(*(np.reshape(some, (-1, 2)) for some in places)), default=TILE * TILE) <= FAR)
+    known = sprites.changing and len(near) >= LEAST_SHOWN and np.mean(near) >= LEAST_NEAR
+    return int(min(chain([TILE // 2], went_on))) if known else 0
+
+
+def _bite(gone: Iterable[float], left: Iterable[float]) -> int:
+    """How near to what changes spots those are that are `gone`, while all that are `left` are farther; 0 if that is not
+    clear."""
+    farthest, nearest = sorted(gone, reverse=True)[LEAST_SHOWN - 1 :], sorted(left)[LEAST_SHOWN - 1 :]
+    clear = farthest and nearest and farthest[0] < nearest[0]
+    return int(nearest[0]) - STEP // 2 if clear else 0  # places are rounded to cells
+
+
+def _middles(screen: Sequence[Seen], tiles: Mapping[Picture, Tile]) -> tuple[np.ndarray, np.ndarray]:
+    """Where on a screen padded to a square the middles of tiles are, `[N, 2]`: of what changes spots, and of things."""
+    places: list[list[tuple[int, int]]] = [[], []]
+    for picture, row, column in screen:
+        thing, down, across = tiles.get(picture, (0, 0, 0))
+        if thing:
+            places[thing != CHANGER].append((row + down, column + across))
+    eater, things = (np.reshape(some, (-1, 2)) for some in places)
+    return eater, things
+
+
+def _ways(places: np.ndarray, others: np.ndarray) -> list[float]:
+    """How far places `[N, 2]` are from others `[M, 2]`, the larger of both ways."""
+    return np.abs(places[:, None] - others).max(-1).ravel().tolist()
 
 
 def _shift(height: int, width: int, starts: np.ndarray, times: np.ndarray, lanes: np.ndarray) -> tuple[int, int]:
@@ -427,12 +496,15 @@ def _paths(
     return screen.repeat(STEP, 0).repeat(STEP, 1)
 
 
-def _mark(sheet: np.ndarray, starts: Iterable[Place]) -> None:
-    """Mark on the paths of a sheet, in blue, where these sprites are when a scene begins, as numbers from 1 on."""
+def _mark(sheet: np.ndarray, sprites: Sprites, starts: Iterable[Place], meets: int) -> None:
+    """Mark on the paths of a sheet, in blue, where these sprites are when a scene begins, as numbers from 1 on; and in
+    green, at what changes spots, how near a thing never is to it."""
     for sprite, row, column, *_ in starts:
         middle = sheet[len(sheet) // 2 + row + TILE // 2 :, column + TILE // 2 :][:STEP, :STEP]
         middle[middle.all(-1)] = 0
         middle[..., 2] = sprite + 1
+        if meets and int(sprites.things[sprite]) == sprites.changing:
+            middle[..., 1] = meets
 
 
 def _things(tiles: Mapping[Picture, np.ndarray], shown: Sequence[Sequence[Seen]]) -> list[list[Picture]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neural_pacman.actions import NUM_ACTIONS, Action
+from neural_pacman.autoencoder import Decoded
 from neural_pacman.engine import LATENT_SHAPE
 from neural_pacman.episodes import HISTORY, Episode
 from neural_pacman.frames import FRAME_SIZE, psnr, to_images
@@ -46,6 +47,7 @@ class TeacherForced:
     def __init__(self, world: WorldModel, legible: bool, num_inference_steps: int | None, seed: int) -> None:
         self.world, self.legible, self.num_inference_steps = world, legible, num_inference_steps
         self.generator = torch.Generator().manual_seed(seed)
+        self._known = world.autoencoder.blank(1)  # what the last real frame showed
         self.reconstruction: list[dict[str, float]] = []
         self.pellets: list[bool] = []  # whether the reconstruction has all of a frame's pellets and no others
         self.dream: list[dict[str, float]] = []
@@ -63,7 +65,7 @@ class TeacherForced:
         `few` with other numbers of denoising steps, and turn elsewhere on the way to those `turning`."""
         noise = self._noise(len(steps.states))
         latents = self.world.dream(steps.history, steps.actions, noise, self.num_inference_steps)
-        self._judge(episode, steps, latents)
+        self._judge(episode, steps, latents, self._follow(steps))
         for i, state in enumerate(steps.states):
             if state in shown:
                 self._compare(episode, state, steps.real[i], latents[i])
@@ -76,8 +78,11 @@ class TeacherForced:
         """See whether the world knows that the episode ends with its last action, whose frame was never drawn."""
         history = encode_states(self.world, episode, len(episode) - HISTORY, len(episode))[None]
         actions = torch.from_numpy(episode.actions[None, -HISTORY:]).to(self.world.device)
-        end = self.world.judge(history, actions, history[:, -1]).end  # which does not look at the next latent
-        self.ends.append((True, bool(end[0] > 0.5)))
+        latent = self.world.dream(history, actions, self._noise(1), self.num_inference_steps)
+        if len(episode) == HISTORY:  # it had no step to follow
+            self._known = self.world.autoencoder.blank(1)
+        outcome = self.world.judge(history, actions, latent, self._told(self._see(history[:, -1]), latent))
+        self.ends.append((True, bool(outcome.end[0] > 0.5)))
 
     def report(self) -> Report:
         """All figures with their numbers of cases; what the dataset has no labels for is left out."""
@@ -106,8 +111,24 @@ class TeacherForced:
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, *LATENT_SHAPE, generator=self.generator).to(self.world.device)
 
-    def _judge(self, episode: Episode, steps: Steps, latents: Tensor) -> None:
-        outcome = self.world.judge(steps.history, steps.actions, latents)
+    def _follow(self, steps: Steps) -> Tensor:
+        """What is known of the last real frame of each step, int16 `[B, M]`, as in a dream that shows just these."""
+        if steps.states.start == HISTORY:
+            self._known = self.world.autoencoder.blank(1)
+            self._see(steps.history[:1, -2])
+        return torch.cat([self._see(latent[None]) for latent in steps.history[:, -1]])
+
+    def _see(self, latent: Tensor) -> Tensor:
+        """What is known of a real frame `[1, 32, 16, 16]` after the one before."""
+        if decoded := self._told(self._known, latent):
+            self._known = decoded.known
+        return self._known
+
+    def _told(self, known: Tensor, latents: Tensor) -> Decoded | None:
+        return self.world.decode_after(known, latents) if self.world.autoencoder.decides else None
+
+    def _judge(self, episode: Episode, steps: Steps, latents: Tensor, known: Tensor) -> None:
+        outcome = self.world.judge(steps.history, steps.actions, latents, self._told(known, latents))
         for state, points, lost, end in zip(steps.states, *(values.tolist() for values in outcome), strict=True):
             self.ends.append((False, end > 0.5))
             if episode.rewards is not None:
