@@ -417,6 +417,8 @@ class Sprites(nn.Module):
         if not self.meets or not {self.changing} <= {*was} & {*there}:
             return False
         for thing in {*was} & {*there} - {self.changing}:
+            if there[thing].unseen > 1:  # it may be anywhere
+                continue
             ways = []
             for one, other in ((was[thing], there[thing]), (was[self.changing], there[self.changing])):
                 went = other.row - one.row, other.column - one.column

@@ -905,6 +905,8 @@ def test_the_shipped_world_knows_its_game() -> None:
     assert apart.shape == (181, 181) and apart.min(0).max() < 1.5 and apart.min(1).max() < 1.5
     assert shipped.points.sort().values.tolist() == [10] * 177 + [100] * 4 and shipped.signs.others == 200
     assert [max(values) for _, values in shipped.signs.figures] == [9, 9, 9, 9, 0]  # the fifth is never another one
+    assert 21 < shipped.bite < 24 and shipped.tells_points  # the game takes a pellet where tiles touch
+    assert shipped.sprites.meets == TILE // 2
     assert shipped.sprites.home is not None
     house = (np.array(shipped.sprites.home) + TILE / 2 + 0.5) * FRAME_SIZE / shipped.sprites.side
     assert np.abs(house - (222, 256)).max() < 24
