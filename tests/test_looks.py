@@ -581,6 +581,8 @@ def test_who_is_met_ends_a_life(chased: FrameAutoencoder, drawn: FrameAutoencode
         expected = life(screen_with(*AGAIN), 2) if met else played(3, shown_apart)[0]
         assert psnr(seen, prepare(expected)) > 45, apart
         assert (now.lost.item(), now.over.item()) == (met, False), apart
+    lost = [(pink, (2, 240, 134)), (pink,), ((0, 240, 124),)]  # nobody knows where cyan is when pink comes there
+    assert not told(*(life(screen_with(*ghosts), 3) for ghosts in lost))[1].lost.item()
     seen, now = told(*played(1, 44, 28, 14))  # the last one
     assert psnr(seen, prepare(life(screen_with(*AGAIN), 1))) > 45
     assert (now.lost.item(), now.over.item()) == (False, True)
