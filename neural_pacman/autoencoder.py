@@ -198,6 +198,7 @@ class FrameAutoencoder(nn.Module):
         other: np.ndarray | None = None,
         signs: np.ndarray | None = None,
         sprites: np.ndarray | None = None,
+        ways: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         if background is None and any(picture is not None for picture in (other, signs, sprites)):
@@ -206,7 +207,7 @@ class FrameAutoencoder(nn.Module):
         if background is not None and isinstance(dc.encoder.conv_in, nn.Conv2d):
             dc.encoder.conv_in.__class__ = SparseConv2d  # the same weights, by the same names
         self.pixel_unshuffle = pixel_unshuffle
-        self.pictures = (background, other, signs, sprites)
+        self.pictures = (background, other, signs, sprites, ways)
         self.register_buffer("background", None if background is None else to_tensor(background), persistent=False)
         self.register_buffer("maze", None, persistent=False)
         counts = np.zeros((FRAME_SIZE, FRAME_SIZE, 3), np.int64)
@@ -244,11 +245,12 @@ class FrameAutoencoder(nn.Module):
         self.sprites = None
         if sprites is not None and self.background is not None:
             maze = torch.stack([self.background] * 2) if self.maze is None else self.maze
-            self.sprites = Sprites(sprites, maze, None if self.signs is None else self.signs.area)
+            self.sprites = Sprites(sprites, maze, None if self.signs is None else self.signs.area, ways)
         self.parts = [
             0 if self.maze is None else len(self.middles),
             0 if self.signs is None else len(self.signs.places),
             0 if self.sprites is None else len(Place._fields) * self.sprites.cast,
+            0 if self.sprites is None else self.sprites.headings,
         ]
         """How much is known of spots, signs and sprites."""
 
@@ -260,12 +262,13 @@ class FrameAutoencoder(nn.Module):
         other: np.ndarray | None = None,
         signs: np.ndarray | None = None,
         sprites: np.ndarray | None = None,
+        ways: np.ndarray | None = None,
     ) -> FrameAutoencoder:
         """A model of a preset size ("tiny", "compact" or "full") with random weights; ValueError for another one."""
         if size not in AUTOENCODERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(AUTOENCODERS)}.")
         config = AUTOENCODERS[size]
-        return cls(config.build(), config.pixel_unshuffle, background, other, signs, sprites)
+        return cls(config.build(), config.pixel_unshuffle, background, other, signs, sprites, ways)
 
     @classmethod
     def load(cls, folder: Path, pixel_unshuffle: int, *pictures: np.ndarray | None) -> FrameAutoencoder:
@@ -305,6 +308,25 @@ class FrameAutoencoder(nn.Module):
     def blank(self, count: int) -> Tensor:
         """What is known of `count` dreams of which no frame was shown, int16 `[count, M]`."""
         return torch.full((count, sum(self.parts)), -1, dtype=torch.int16, device=self.device)
+
+    def cast_of(self, known: Tensor) -> Tensor:
+        """Who is known to be where, int64 `[N, cast, 7]`, a `Place` each, or -1."""
+        return known.long().split(self.parts, 1)[2].unflatten(1, (-1, len(Place._fields)))
+
+    def follow(self, frames: Tensor, known: Tensor | None = None) -> Tensor:
+        """What is known after consecutive recorded frames `[T, 3, 512, 512]`, oldest first, int16 `[1, M]`, if this was
+        `known` before them."""
+        known = self.blank(1) if known is None else known
+        for frame in frames if self.decides else ():
+            shown = frame[None].clone(memory_format=torch.contiguous_format)
+            known = self._decide(shown, self.before_recorded(known))[0].known
+        return known
+
+    def before_recorded(self, known: Tensor) -> Tensor:
+        """What is known int16 `[N, M]`, and that the next frames are recorded ones: whatever they show is so."""
+        known = known.clone()
+        known[:, sum(self.parts) - 1 : sum(self.parts) if self.parts[-1] else 0] = 1
+        return known
 
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:
         """Decode the frames after those that something is known of, int16 `[N, M]`: in doubt a look stays."""
@@ -361,7 +383,7 @@ class FrameAutoencoder(nn.Module):
     def _decide(self, frames: Tensor, known: Tensor) -> tuple[Decoded, Tensor]:
         """Decide all that is in doubt in frames, which are written to; returns these, and the spots of which nothing
         was known and little is seen, bool `[N, spots]`."""
-        spots, signs, cast = known.long().split(self.parts, 1)
+        spots, signs, cast, heading = known.long().split(self.parts, 1)
         cast = cast.unflatten(1, (-1, len(Place._fields)))
         decided = nothing_told(frames, known)
         in_change = torch.ones_like(decided.lost)
@@ -371,7 +393,7 @@ class FrameAutoencoder(nn.Module):
             spots, doubts, seen = self._one_look(frames, spots, self._open(cast))
             self._show_spots(frames, spots, seen)
         if self.sprites is not None:
-            was, (cast, scenes) = cast, self.sprites(frames, cast)
+            was, (cast, heading, scenes) = cast, self.sprites(frames, cast, heading)
             begun = [scene.begun for scene in scenes]
             if self.bite:
                 bitten = (spots == 1) & self.sprites.reaches(cast, self.middles, self.bite)
@@ -390,7 +412,7 @@ class FrameAutoencoder(nn.Module):
             decided = decided._replace(points=torch.where((before < 0).all(1), -1, points))
         lasts = [self.signs is not None and self.signs.last_life(looks) for looks in last.tolist()]
         caught, over = (torch.tensor(which, device=frames.device) for which in (begun, lasts))
-        now = torch.cat([spots, signs, cast.flatten(1)], 1).to(known.dtype)
+        now = torch.cat([spots, signs, cast.flatten(1), heading], 1).to(known.dtype)
         return decided._replace(known=now, lost=caught & ~over, over=caught & over), doubts
 
     def _grounds(self, spots: Tensor) -> Tensor:

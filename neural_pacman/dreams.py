@@ -46,7 +46,7 @@ NO_PROGRESS: dict[str, int | float | bool] = {
 """What `info` holds, as a dream begins. The name `episode` is taken: by Gymnasium's and SB3's statistics."""
 
 
-Start: TypeAlias = tuple[Tensor, Tensor, int, int]
+Start: TypeAlias = tuple[Tensor, Tensor, Tensor, int, int]
 """A history to begin from: latents `[32, 32, 16, 16]`, actions `[31]`, and the episode and row it is of."""
 
 
@@ -194,8 +194,9 @@ class Dreams:
         # Noise first, so that it does not depend on how the history was chosen.
         generators = [_noise(random) for random in np_random]
         starts = [given or self._start(int(random.integers(len(self.seeds)))) for random in np_random]
-        latents, actions, episodes, rows = zip(*starts, strict=True)
-        self.engine.reset(torch.stack(latents), torch.stack(actions), generators, dreams)
+        *histories, episodes, rows = zip(*starts, strict=True)
+        latents, actions, known = (torch.stack(parts) for parts in histories)
+        self.engine.reset(latents, actions, generators, dreams, known)
         self._frames = None
         self._dreaming = True
         chosen = slice(None) if dreams is None else list(dreams)
@@ -309,7 +310,7 @@ class Dreams:
 
     def _start(self, index: int) -> Start:
         seed = self.seeds[index]
-        return seed.latents, seed.actions, seed.episode, seed.row
+        return seed.latents, seed.actions, seed.known, seed.episode, seed.row
 
     def _latents(self, latents: Tensor) -> np.ndarray:
         return latents.clamp(-LATENT_BOUND, LATENT_BOUND).cpu().numpy()

@@ -150,6 +150,7 @@ class DreamEngine:
         actions: Tensor,
         generators: Sequence[torch.Generator],
         dreams: Sequence[int] | None = None,
+        known: Tensor | None = None,
     ) -> None:
         """Begin `N` dreams anew from their histories: all, or only `dreams`, while the others stay as they are.
 
@@ -158,6 +159,7 @@ class DreamEngine:
             actions: int64 `[N, 31]`, those between the latents.
             generators: one CPU generator a dream, the source of its noise from here on.
             dreams: indices of those to begin anew; None for all.
+            known: int16 `[N, M]`, what the frames before the newest showed (`WorldModel.follow`); None for nothing.
 
         Raises ValueError for other shapes or numbers, RuntimeError for some dreams before the first `reset` of all.
         """
@@ -169,10 +171,12 @@ class DreamEngine:
         if len(generators) != count:
             raise ValueError(f"Given {len(generators)} generators for {count} dreams; expected one each.")
         latents, actions = latents.to(self.world.device), actions.to(self.world.device)
-        blank = self.world.autoencoder.blank(count)
+        before = self.world.autoencoder.blank(count)
+        if known is not None:
+            before = self.world.autoencoder.before_recorded(known.to(self.world.device))
         if dreams is None:
             self._actions, self._generators = actions.clone(), list(generators)
-            self._known, self._pictures = blank, None
+            self._known, self._pictures = before, None
         else:
             if self._actions is None:
                 raise RuntimeError("Some dreams were to begin anew before reset() began them all.")
@@ -182,9 +186,9 @@ class DreamEngine:
             for row, generator in zip(rows, generators, strict=True):
                 self._generators[row] = generator
             self._known = self._known.clone()
-            self._known[rows] = blank
+            self._known[rows] = before
             if self._pictures is not None:  # the others' pictures are as good as they were
-                new = self.world.decode_after(blank, latents[:, -1])
+                new = self.world.decode_after(before, latents[:, -1])
                 self._pictures = Decoded(*(kept.clone() for kept in self._pictures))
                 for kept, some in zip(self._pictures, new, strict=True):
                     kept[rows] = some

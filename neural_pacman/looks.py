@@ -30,6 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neural_pacman.frames import FRAME_SIZE, to_tensor
+from neural_pacman.ways import Chase, Ways
 
 TILE = 32
 """Side of the square that a sprite has on the sheet, in the game's pixels."""
@@ -79,6 +80,10 @@ HIDES = 12
 """How near to a sprite, each way, one was that it may be hiding now."""
 INSTANTS = 8
 """Parts of a step after each of which it is looked how near two are."""
+BELIEF = 32767
+"""A belief's probabilities are kept as integers, in parts of so many."""
+PLAUSIBLE = 0.25
+"""How likely a turn must be, next to the likeliest, to be shown as it is drawn."""
 PATIENCE = 8
 """Frames for which one of several that is not found, and that nobody hides, stays where it was; then it has gone home.
 A thing stays until it is found."""
@@ -277,7 +282,9 @@ class Sprites(nn.Module):
     weights: Tensor
     coloured: Tensor
 
-    def __init__(self, sheet: np.ndarray, maze: Tensor, still: Tensor | None = None) -> None:
+    def __init__(
+        self, sheet: np.ndarray, maze: Tensor, still: Tensor | None = None, ways: np.ndarray | None = None
+    ) -> None:
         super().__init__()
         self.side = sheet.shape[1]
         if len(sheet) not in (self.side, 2 * self.side):
@@ -333,6 +340,9 @@ class Sprites(nn.Module):
         """Who is where when a scene begins."""
         self.meets = int(green[begin & (green < 255)].max(initial=0)) if len(self.starts) == self.cast else 0
         """How near, each way, what changes spots never is to a thing, 0 where that is not known."""
+        self.ways = None if ways is None else Ways(ways)
+        self.movers = sorted({*thing[np.bincount(thing)[thing] > 1].tolist()} - {self.changing}) if self.ways else []
+        """The things of which it is known where they turn."""
         if any(start.sprite >= len(tiles) for start in self.starts):
             raise ValueError(f"A scene begins with a sprite that is not one of the sheet's {len(tiles)}.")
 
@@ -343,13 +353,19 @@ class Sprites(nn.Module):
             return torch.ones(tiles, tiles, dtype=torch.bool)
         return torch.from_numpy(screen[TILE // 2 :: STEP, TILE // 2 :: STEP].any(-1))[:tiles, :tiles]
 
-    def forward(self, frames: Tensor, last: Tensor) -> tuple[Tensor, list[Scene]]:
+    @property
+    def headings(self) -> int:
+        """How much is known of where things are heading, and whether frames are recorded ones."""
+        return len(self.movers) * len(self.ways.nodes) + 1 if self.ways else 0
+
+    def forward(self, frames: Tensor, last: Tensor, heading: Tensor) -> tuple[Tensor, Tensor, list[Scene]]:
         """The sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], as `show` shows them.
 
-        `last` is who was shown before, int64 `[N, cast, 7]` (a `Place` each, or -1); that of now is returned.
+        `last` is who was shown before, int64 `[N, cast, 7]` (a `Place` each, or -1), and `heading` what is believed of
+        where they go, int64 `[N, headings]`, likewise, and last, for a recorded frame, 1; those of now are returned.
         """
-        now, scenes = torch.full_like(last, -1), []
-        for frame, before, after in zip(frames, last, now, strict=True):
+        now, scenes, going = torch.full_like(last, -1), [], heading.clone()
+        for frame, before, after, towards in zip(frames, last, now, going, strict=True):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
             places, surplus = self.find(frame, known)
             if self.elsewhere(places, known):
@@ -360,12 +376,83 @@ class Sprites(nn.Module):
             if self.cast:
                 places, others, cast = self._follow(places, known)
                 surplus += others
+                begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
+                beliefs = self._beliefs(towards) if self.ways and known is not self.starts else {}
+                if self.ways is not None:
+                    told = self._steer(known, cast, places, beliefs, 0 if towards[-1] > 0 else PLAUSIBLE)
+                    moved = {place[:3]: new for place, new in told.items()}
+                    cast = [told.get(place, place) for place in cast]
+                    places = [
+                        place._replace(row=moved[place[:3]].row, column=moved[place[:3]].column)
+                        if place[:3] in moved
+                        else place
+                        for place in places
+                    ]
                 if met := self._met(known, cast):
                     places, cast, all_known = self.starts, self.starts, True
+                if self.ways is not None:
+                    if met or begins:
+                        beliefs = dict.fromkeys(self.movers, self.ways.anywhere())
+                    self._believe(towards, beliefs)
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
             scenes.append(Scene(places, surplus, all_known, met))
-        return now, scenes
+        return now, going, scenes
+
+    def _beliefs(self, heading: Tensor) -> dict[int, np.ndarray]:
+        """What is believed of where things are heading, of those of which anything is."""
+        rows = heading[:-1].view(len(self.movers), -1).cpu().numpy() / BELIEF
+        return {it: row / row.sum() for it, row in zip(self.movers, rows, strict=True) if row[0] >= 0 < row.sum()}
+
+    def _believe(self, heading: Tensor, beliefs: dict[int, np.ndarray]) -> None:
+        """Write what is believed."""
+        heading[:] = -1
+        for it, row in zip(self.movers, heading[:-1].view(len(self.movers), -1), strict=True):
+            if it in beliefs:
+                row[:] = row.new_tensor(np.rint(beliefs[it] * BELIEF))
+
+    def _steer(
+        self,
+        last: Sequence[Place],
+        cast: Sequence[Place],
+        places: Sequence[Place],
+        beliefs: dict[int, np.ndarray],
+        plausible: float,
+    ) -> dict[Place, Place]:
+        """Where those of the cast go who are not found, or turn where that is not `plausible`: so likely, next to the
+        likeliest way. What is believed is written to."""
+        assert self.ways is not None
+        who: list[int] = self.things.tolist()
+        was, now = ({who[place.sprite] or place.was: place for place in some} for some in (last, cast))
+        told: dict[Place, Place] = {}
+        for it in self.movers:
+            if not {it, self.changing} <= {*was} & {*now} or _apart(was[it], now[it]) > FAR // 2:
+                beliefs.pop(it, None)
+                continue
+            one, other = was[it], now[it]
+            at, to, step = _middle(one), _middle(other), np.array([one.down, one.across])
+            speed = int(np.abs(step).sum())
+            # Who is hidden goes with who hides it as far as recordings tell; in a dream, where it would.
+            shown = any(place[:3] == other[:3] for place in places)
+            found = not other.unseen and (shown or not plausible)
+            if not speed or (found and np.abs(to - at).sum() > 1.5 * speed + STEP):
+                continue
+            before, after = was[self.changing], now[self.changing]
+            chase = Chase(_middle(before), np.array([before.down, before.across]), _middle(after))
+            turn = self.ways.turn(beliefs.get(it), at, step, to if found else None, chase)
+            if turn is not None:
+                goes = turn.way
+                if goes < 0 or turn.likely[goes] < plausible * turn.likely.max():
+                    goes = int(turn.likely.argmax())
+                beliefs[it] = self.ways.took(turn, goes)
+                to = self.ways.place(turn, goes, speed) if goes != turn.way else to
+            elif not found:
+                to = self.ways.onward(at, step)
+            row, column = (int(part) - TILE // 2 for part in to)
+            inside = min(row, column) >= 0 and max(row, column) <= self.side - TILE
+            if inside and (row, column) != other[1:3]:
+                told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
+        return told
 
     def show(self, frames: Tensor, grounds: Tensor, scenes: Sequence[Scene]) -> None:
         """Draw what `forward` found over frames `[N, 3, 512, 512]`, which are written to.
@@ -647,6 +734,11 @@ class _Search:
         sums = _sums(self.moving[around] * self.free[around])[0]
         near = np.s_[top : top + sums.shape[0], left : left + sums.shape[1]]
         self.most[near] = sums.masked_fill(self.tried[near] | ~self.sprites.paths[near], 0)
+
+
+def _middle(place: Place) -> np.ndarray:
+    """The middle of its tile, `[2]`."""
+    return np.array([place.row, place.column]) + TILE // 2
 
 
 def _apart(one: Place, other: Place) -> int:

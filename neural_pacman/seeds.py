@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -60,16 +60,25 @@ class Start:
 
 @dataclass(frozen=True)
 class Seed:
-    """An encoded start: `latents` float32 `[32, 32, 16, 16]`, oldest first, and the `actions` int64 `[31]` between.
+    """An encoded start: `latents` float32 `[32, 32, 16, 16]`, oldest first, the `actions` int64 `[31]` between, and
+    what is `known` after all of its frames but the newest, int16 `[M]`.
 
     Shared by every dream that begins here: never write to its tensors.
     """
 
     latents: Tensor
     actions: Tensor
+    known: Tensor
     episode: int
     row: int
     kind: str
+
+
+def stacked(seeds: Sequence[Seed]) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents `[B, 32, 32, 16, 16]`, actions `[B, 31]` and what is known `[B, M]` of so many seeds."""
+    parts = ((seed.latents, seed.actions, seed.known) for seed in seeds)
+    latents, actions, known = (torch.stack(tensors) for tensors in zip(*parts, strict=True))
+    return latents, actions, known
 
 
 class Seeds:
@@ -110,8 +119,8 @@ class Seeds:
         if index not in self._encoded:
             start = self._starts[index]
             frames = start.history.frames(0, len(start.history))
-            latents, actions = encode_history(self.world, frames, start.history.actions[:-1])
-            self._encoded[index] = Seed(latents, actions, start.episode, start.row, start.kind)
+            encoded = encode_history(self.world, frames, start.history.actions[:-1])
+            self._encoded[index] = Seed(*encoded, start.episode, start.row, start.kind)
         return self._encoded[index]
 
 
@@ -122,17 +131,19 @@ _latest: deque[Seeds] = deque(maxlen=2)
 """Keeps the newest seeds (and with them their worlds) warm from one environment's `close` to the next one's `make`."""
 
 
-def encode_history(world: WorldModel, frames: np.ndarray, actions: np.ndarray) -> tuple[Tensor, Tensor]:
+def encode_history(world: WorldModel, frames: np.ndarray, actions: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """Prepared frames uint8 `[N, 512, 512, 3]` and the `N - 1` actions between them as a history to dream from.
 
-    Returns latents float32 `[32, 32, 16, 16]` and actions int64 `[31]` on the world's device. Fewer than 32 frames are
-    filled up with the first one and NO_ACTION. ValueError for another number of frames or actions.
+    Returns latents float32 `[32, 32, 16, 16]`, actions int64 `[31]`, and what is known after all frames but the newest,
+    int16 `[M]`, on the world's device. Fewer than 32 frames are filled up with the first one and NO_ACTION. ValueError
+    for another number of frames or actions.
     """
-    with torch.no_grad():
-        latents = world.encode(to_tensor(frames)[None].to(world.device), chunk=ENCODE_CHUNK)[0]
+    given = to_tensor(frames).to(world.device)
+    latents = world.encode(given[None], chunk=ENCODE_CHUNK)[0]
+    known = world.follow(given[:-1])[0]
     # Padding latents instead of frames encodes the repeated frame once.
     padded, actions = pad_history(latents.float().cpu().numpy(), np.asarray(actions, dtype=np.int64))
-    return torch.from_numpy(padded).to(world.device), torch.from_numpy(actions).to(world.device)
+    return torch.from_numpy(padded).to(world.device), torch.from_numpy(actions).to(world.device), known
 
 
 def write_seeds(path: str | Path, starts: Iterable[Start]) -> None:

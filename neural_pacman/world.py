@@ -103,6 +103,7 @@ class WorldModel(nn.Module):
         other: np.ndarray | None = None,
         signs: np.ndarray | None = None,
         sprites: np.ndarray | None = None,
+        ways: np.ndarray | None = None,
         settled_share: float = 0.0,
     ) -> WorldModel:
         """A world of a preset size ("tiny", "compact" or "full") with random weights.
@@ -114,7 +115,7 @@ class WorldModel(nn.Module):
         """
         if size not in DENOISERS:
             raise ValueError(f"There is no size {size!r}; expected one of {', '.join(DENOISERS)}.")
-        autoencoder = FrameAutoencoder.create(size, background, other, signs, sprites)
+        autoencoder = FrameAutoencoder.create(size, background, other, signs, sprites, ways)
         fold = autoencoder.pixel_unshuffle
         config = WorldConfig(name=name, size=size, pixel_unshuffle=fold, settled_share=settled_share)
         outcome = OutcomeModel(points=list(points), **OUTCOMES[size])
@@ -252,6 +253,12 @@ class WorldModel(nn.Module):
         flat = latents.reshape(-1, *LATENT)
         shown = self.decode_after(self.autoencoder.blank(len(flat)), flat).shown
         return shown.reshape(*latents.shape[:-3], *FRAME)
+
+    @torch.no_grad()
+    def follow(self, frames: Tensor, known: Tensor | None = None) -> Tensor:
+        """What is known after consecutive recorded frames `[T, 3, 512, 512]` in [-1, 1], oldest first, int16 `[1, M]`:
+        what `decode_after` goes by. `known` is that of the frames before them, if there are any."""
+        return self.autoencoder.follow(frames.to(self.device), known)
 
     @torch.no_grad()
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:

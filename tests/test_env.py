@@ -279,7 +279,7 @@ def test_a_dream_starts_from_the_callers_own_frames(make: Make, sample: Path) ->
     episode = next(read_episodes(sample))
     screens = np.stack([episode.raw(k) for k in range(3)])
     observation, info = env.reset(seed=0, options={"frames": screens, "actions": episode.actions[:2]})
-    latents, _ = encode_history(env.world, episode.frames(0, 3), episode.actions[:2])
+    latents, *_ = encode_history(env.world, episode.frames(0, 3), episode.actions[:2])
     assert np.array_equal(observation, to_images(env.world.decode(latents[-1:]))[0])
     assert (info["seed_episode"], info["seed_row"]) == (-1, -1)
     env.step(0)

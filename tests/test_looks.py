@@ -269,7 +269,7 @@ def scoring() -> FrameAutoencoder:
 def drawn() -> FrameAutoencoder:
     """An autoencoder with the looks that are found in those screens."""
     played = screens()
-    background, other, signs, sprites = find_pictures(np.stack([prepare(screen) for screen in played[:30]]), played)
+    background, other, signs, sprites, _ = find_pictures(np.stack([prepare(screen) for screen in played[:30]]), played)
     assert background is not None and other is not None and signs is not None and sprites is not None
     return FrameAutoencoder.create("tiny", background, other, signs, sprites)
 
@@ -293,7 +293,7 @@ def eating() -> FrameAutoencoder:
 def chased() -> FrameAutoencoder:
     """One with the looks that are found where lives are lost, and where everybody goes anywhere."""
     played = caught()
-    background, other, signs, sprites = find_pictures(np.stack([prepare(screen) for screen in played]), played)
+    background, other, signs, sprites, _ = find_pictures(np.stack([prepare(screen) for screen in played]), played)
     assert sprites is not None
     paths = sprites[len(sprites) // 2 :]
     paths[~paths.any(-1)] = 255
@@ -699,7 +699,7 @@ def test_frames_tell_what_was_eaten(scoring: FrameAutoencoder, eating: FrameAuto
 
 
 def test_what_frames_tell_goes_before_what_is_judged(scoring: FrameAutoencoder) -> None:
-    background, other, signs, sprites = scoring.pictures
+    background, other, signs, sprites, _ = scoring.pictures
     world = WorldModel.create("tiny", background, points=(0, 10, 210), other=other, signs=signs, sprites=sprites)
     with torch.no_grad():
         world.outcome.step.head.weight.zero_()
@@ -766,16 +766,21 @@ def test_pictures_that_are_there_are_kept_and_screens_of_another_shape_left_out(
     assert find_pictures(nothing, [], drawn.pictures) == drawn.pictures
     still = [screen_with() for _ in range(8)]
     frames = np.stack([prepare(screen) for screen in still])
-    assert find_pictures(frames, [*still, np.zeros((20, 20, 3), np.uint8)])[2:] == (None, None)
+    assert find_pictures(frames, [*still, np.zeros((20, 20, 3), np.uint8)])[2:] == (None, None, None)
 
 
 def test_signs_and_sprites_are_saved_with_the_world(drawn: FrameAutoencoder, tmp_path: Path) -> None:
-    background, other, signs, sprites = drawn.pictures
-    world = WorldModel.create("tiny", background, other=other, signs=signs, sprites=sprites, settled_share=0.25)
+    background, other, signs, sprites, _ = drawn.pictures
+    ways = np.zeros((HEIGHT, HEIGHT, 3), np.uint8)
+    ways[100, 100] = ways[100, 124] = 250, 64, 255
+    looks = background, other, signs, sprites, ways
+    world = WorldModel.create(
+        "tiny", background, other=other, signs=signs, sprites=sprites, ways=ways, settled_share=0.25
+    )
     world.save_pretrained(tmp_path / "world")
     again = WorldModel.from_pretrained(tmp_path / "world", device="cpu")
     assert again.hash == world.hash and again.config.settled_share == 0.25
-    for one, same in zip(again.autoencoder.pictures, drawn.pictures, strict=True):
+    for one, same in zip(again.autoencoder.pictures, looks, strict=True):
         assert one is not None and same is not None and np.array_equal(one, same)
     screen = screen_with((2, 200, 100), figures=(1, 4))
     assert np.array_equal(decided(again.autoencoder, screen, blur=3), decided(drawn, screen, blur=3))

@@ -107,7 +107,7 @@ def test_a_dataset_gives_evenly_spaced_real_histories(world: WorldModel, sample:
 
 def test_a_short_history_repeats_its_first_frame_standing_still(world: WorldModel, episodes: list[Episode]) -> None:
     frames = episodes[1].frames(0, 3)
-    latents, actions = encode_history(world, frames, np.array([2, 1]))
+    latents, actions, _ = encode_history(world, frames, np.array([2, 1]))
     assert (latents[:30] == latents[0]).all()
     torch.testing.assert_close(latents[-3:], world.encode(to_tensor(frames)[None])[0])
     assert actions.tolist() == [Action.NO_ACTION] * 29 + [2, 1]

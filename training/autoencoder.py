@@ -28,6 +28,10 @@ from neural_pacman.progress import progress_bar
 from neural_pacman.world_folder import PICTURES
 from training.looks import find_pictures, read_pictures
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
+from training.ways import find_ways
+
+RUN = 150
+"""Consecutive frames in which it is found where things turn."""
 
 
 @dataclass
@@ -45,7 +49,8 @@ class AutoencoderTraining:
     frames_in_memory: int = 6000
     """Frames drawn evenly from the datasets and kept decoded (0.8 MB each)."""
     screens: int = 3000
-    """Screens, spread evenly over the datasets, in which the looks of what is drawn are found."""
+    """Screens, spread evenly over the datasets, in which the looks of what is drawn are found, and as many, in runs of
+    consecutive ones, in which it is found where things turn."""
     crop: int = 256
     """Side of the training crops, px; a multiple of 32, 512 for whole frames."""
     active_weight: float = 8.0
@@ -108,6 +113,17 @@ class Screens(Sequence[np.ndarray]):
     def __getitem__(self, i: Any) -> Any:
         episode, k = self.places[i]
         return episode.raw(k)
+
+
+def draw_runs(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int) -> Iterator[np.ndarray]:
+    """About `count` prepared frames in runs of `RUN` consecutive ones, or whole episodes, spread evenly over the
+    datasets, uint8 `[T, 512, 512, 3]` each."""
+    episodes = list(episodes_of(datasets, held_out))
+    chosen = np.linspace(0, len(episodes) - 1, min(-(-count // RUN), len(episodes))).astype(int)
+    with progress_bar(total=len(chosen), desc="where things turn", unit="run") as bar:
+        for i in chosen.tolist():
+            yield episodes[i].frames(0, min(RUN, len(episodes[i])))
+            bar.update()
 
 
 class CropBatches:
@@ -205,6 +221,9 @@ def main(config: AutoencoderTraining) -> None:
     pictures = read_pictures(init) if init else (None,) * len(PICTURES)
     if pictures[0] is not None or (not kept and AUTOENCODERS[config.size].pixel_unshuffle > 1):
         pictures = find_pictures(frames, Screens(config.dataset, config.held_out, config.screens), pictures)
+    if pictures[-1] is None and pictures[-2] is not None:
+        model = FrameAutoencoder.create(config.size, *pictures)
+        pictures = *pictures[:-1], find_ways(model, draw_runs(config.dataset, config.held_out, config.screens))
     background = pictures[0]
     model = FrameAutoencoder.create(config.size, *pictures)
     if kept:

@@ -10,7 +10,7 @@ import torch
 from neural_pacman.actions import Action
 from neural_pacman.engine import DreamEngine
 from neural_pacman.progress import progress_bar
-from neural_pacman.seeds import Seeds
+from neural_pacman.seeds import Seeds, stacked
 from neural_pacman.world import WorldModel
 from training.figures import Report, mean
 from training.reader import WALL, Reading, read
@@ -45,7 +45,8 @@ def two_generators(
             begun = starts[int(index)]
             engine = DreamEngine(world, 2, num_inference_steps)
             generators = [torch.Generator().manual_seed(2 * (seed + int(index)) + i) for i in range(2)]
-            engine.reset(torch.stack([begun.latents] * 2), torch.stack([begun.actions] * 2), generators)
+            latents, actions, known = stacked([begun] * 2)
+            engine.reset(latents, actions, generators, known=known)
             if not _at_junction(read(engine.decode()[0])):
                 continue
             player = np.random.default_rng([seed, int(index)])

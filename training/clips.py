@@ -47,6 +47,7 @@ class Clip:
         ahead: how many steps to dream along, one of `REACHES`.
         latents: float32 `[32 + min(ahead, 64), 32, 16, 16]`, its states encoded, on the world's device.
         actions: int64 `[31 + ahead]`, those between the states, there too.
+        known: int16 `[1, M]`, what the states before step 0 showed, there too.
     """
 
     episode: Episode
@@ -54,6 +55,7 @@ class Clip:
     ahead: int
     latents: Tensor
     actions: Tensor
+    known: Tensor
 
     @classmethod
     def of(cls, world: WorldModel, episode: Episode, start: int, ahead: int, latents: Tensor | None = None) -> Clip:
@@ -62,7 +64,8 @@ class Clip:
         if latents is None:
             latents = encode_states(world, episode, states.start, states.stop)
         actions = torch.from_numpy(episode.actions[states.start : start + ahead]).to(world.device)
-        return cls(episode, start, ahead, latents, actions)
+        before = to_tensor(episode.frames(states.start, start)).to(world.device)
+        return cls(episode, start, ahead, latents, actions, world.follow(before))
 
     @property
     def name(self) -> str:

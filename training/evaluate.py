@@ -99,7 +99,7 @@ class Evaluation:
     branches: int = 20
     """Histories with a ghost at a junction that are dreamed on twice, with other noise; 0 leaves them out."""
     workers: int = 2
-    """Processes that read the frames of long runs; 0 reads them between the steps."""
+    """Processes that dream long runs, one at a time on one thread each, on a CPU; 0 dreams them here."""
     seed: int = 0
     """Seed of all noise."""
     quick: bool = False
@@ -235,7 +235,7 @@ def _on_its_own(world: WorldModel, episodes: Sequence[Episode], folder: Path, co
         )
         report["long_runs"] = {
             "dream": report_dreams(dreams.dreams),
-            "real": report_dreams(read_recording(_some(episodes, config.real_states), config.workers)),
+            "real": report_dreams(read_recording(_some(episodes, config.real_states))),
             "seeds": config.long_seeds,
             "steps": config.long_steps,
         }

@@ -72,6 +72,7 @@ def dream_on(
                 torch.stack([clips[i].latents[:HISTORY] for i in chosen]),
                 actions[:, : HISTORY - 1],
                 [torch.Generator().manual_seed(seed + i) for i in chosen],
+                known=torch.cat([clips[i].known for i in chosen]),
             )
             for step in range(1, longest + 1):
                 outcome = engine.step(actions[:, HISTORY - 2 + step].numpy())

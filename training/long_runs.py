@@ -8,10 +8,8 @@ on from another seed. `--real D` adds the same figures of recorded episodes: wha
 from __future__ import annotations
 
 import multiprocessing
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -26,14 +24,14 @@ from neural_pacman.engine import DreamEngine
 from neural_pacman.episodes import Episode, read_episodes
 from neural_pacman.frames import FRAME_SIZE
 from neural_pacman.progress import progress_bar
-from neural_pacman.seeds import Seeds
+from neural_pacman.seeds import Seeds, stacked
 from neural_pacman.world import WorldModel
 from training.branches import any_key, two_generators
 from training.cache import write_json
 from training.clips import batches
 from training.figures import Report
 from training.long_report import Dream, report_dreams, table
-from training.reader import WALL, Reading, read
+from training.reader import WALL, read
 from training.sprites import SCALE, SIDE_BAR, SPRITE_SIZE
 
 SHOWN_STEPS = (0, 16, 64, 256, 1000)
@@ -72,120 +70,128 @@ def dream_long(
         num_inference_steps: denoising steps a frame; None takes the world's own number.
         seed: of the choice of seeds, the actions and the noise.
         sticky: probability that an action is kept from one step to the next.
-        workers: processes that read frames, of one thread each; 0 reads them here.
+        workers: processes of one thread each that dream a run at a time, on a CPU; with 0, or on another device, runs
+            are dreamed here.
         shown: of how many runs the frames at `SHOWN_STEPS` are kept.
 
     Raises FileNotFoundError for a world without seeds, ValueError when there are no runs or no steps.
     """
     if seeds < 1 or steps < 1:
         raise ValueError(f"Given {seeds} runs of {steps} steps; expected at least one of each.")
+    alone = workers > 0 and world.device.type == "cpu"
+    parts = [
+        _Runs(runs, steps, num_inference_steps, seed, sticky, shown)
+        for runs in batches(range(seeds), 1 if alone else batch_size)
+    ]
     starts = Seeds.of(world)
-    order = np.random.default_rng(seed).permutation(len(starts))
-    dreams: list[Dream] = []
-    frames: dict[int, list[np.ndarray]] = {step: [] for step in SHOWN_STEPS if step <= steps}
-    with _readers(workers) as readers, progress_bar(total=seeds * steps, desc="long runs", unit="step") as bar:
-        for part in batches(range(seeds), batch_size):
-            first = [int(order[run % len(order)]) for run in part]
-            players = [np.random.default_rng([seed, run]) for run in part]
-            generators = [torch.Generator().manual_seed(1_000_003 * seed + run) for run in part]
-            engine = DreamEngine(world, len(part), num_inference_steps)
-            begun = [starts[index] for index in first]
-            engine.reset(torch.stack([s.latents for s in begun]), torch.stack([s.actions for s in begun]), generators)
-            actions = [any_key(player) for player in players]
-            pictures = engine.decode()
-            running = [Dream(run, index) for run, index in zip(part, first, strict=True)]
-            mazes = list(pictures)  # as each dream began
-            for dream, picture in zip(running, pictures, strict=True):
-                readers.read(picture, dream.readings)
-            _show(frames, 0, part, pictures, shown)
-            for step in range(1, steps + 1):
-                actions = [
-                    action if player.random() < sticky else any_key(player)
-                    for action, player in zip(actions, players, strict=True)
-                ]
-                outcome = engine.step(actions)
-                before, pictures = pictures, engine.decode()
-                over = [int(i) for i in np.flatnonzero(outcome.end)]
-                for i in over:
-                    running[i].maze_right, running[i].ended = maze_right(before[i], mazes[i]), True
-                    dreams.append(running[i])
-                    running[i] = Dream(part[i], int(players[i].integers(len(starts))))
-                if over:
-                    anew = [starts[running[i].seed] for i in over]
-                    latents, led = torch.stack([s.latents for s in anew]), torch.stack([s.actions for s in anew])
-                    engine.reset(latents, led, [generators[i] for i in over], over)
-                    pictures = engine.decode()
-                for i, picture in enumerate(pictures):
-                    readers.read(picture, running[i].readings)
-                    if i in over:
-                        mazes[i] = picture
-                    else:
-                        running[i].points.append(float(outcome.points[i]))
-                        running[i].lives_lost.append(bool(outcome.life_lost[i]))
-                _show(frames, step, part, pictures, shown)
-                bar.update(len(part))
-            for i, dream in enumerate(running):
-                dream.maze_right = maze_right(pictures[i], mazes[i])
-            dreams += running
-    return LongDreams(dreams, {step: np.stack(kept) for step, kept in frames.items()})
+    with progress_bar(total=seeds * steps, desc="long runs", unit="step") as bar:
+        if alone:
+            # Not forked: torch's threads do not survive it.
+            spawn = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, spawn, _start_worker, (world,)) as pool:
+                dreamed = []
+                for one in pool.map(_dream_alone, parts):
+                    dreamed.append(one)
+                    bar.update(steps)
+        else:
+            dreamed = [part.dream(world, starts, bar.update) for part in parts]
+    kept = {step: np.concatenate([one.frames[step] for one in dreamed]) for step in dreamed[0].frames}
+    return LongDreams([dream for one in dreamed for dream in one.dreams], kept)
 
 
-def read_recording(episodes: Sequence[Episode], workers: int = 0) -> list[Dream]:
+@dataclass(frozen=True)
+class _Runs:
+    """Some of the runs, by number; what the others are, `dream_long` says."""
+
+    runs: range
+    steps: int
+    num_inference_steps: int | None
+    seed: int
+    sticky: float
+    shown: int
+
+    def dream(self, world: WorldModel, starts: Seeds, done: Callable[[int], object]) -> LongDreams:
+        """Dream them in one batch, and tell how many steps are `done`."""
+        order = np.random.default_rng(self.seed).permutation(len(starts))
+        first = [int(order[run % len(order)]) for run in self.runs]
+        players = [np.random.default_rng([self.seed, run]) for run in self.runs]
+        generators = [torch.Generator().manual_seed(1_000_003 * self.seed + run) for run in self.runs]
+        engine = DreamEngine(world, len(self.runs), self.num_inference_steps)
+        latents, led, known = stacked([starts[index] for index in first])
+        engine.reset(latents, led, generators, known=known)
+        actions = [any_key(player) for player in players]
+        pictures = engine.decode()
+        running = [Dream(run, index) for run, index in zip(self.runs, first, strict=True)]
+        mazes = list(pictures)  # as each dream began
+        for dream, picture in zip(running, pictures, strict=True):
+            dream.readings.append(read(picture))
+        dreams: list[Dream] = []
+        frames = {0: self._shown(pictures)}
+        for step in range(1, self.steps + 1):
+            actions = [
+                action if player.random() < self.sticky else any_key(player)
+                for action, player in zip(actions, players, strict=True)
+            ]
+            outcome = engine.step(actions)
+            before, pictures = pictures, engine.decode()
+            over = [int(i) for i in np.flatnonzero(outcome.end)]
+            for i in over:
+                running[i].maze_right, running[i].ended = maze_right(before[i], mazes[i]), True
+                dreams.append(running[i])
+                running[i] = Dream(self.runs[i], int(players[i].integers(len(starts))))
+            if over:
+                latents, led, known = stacked([starts[running[i].seed] for i in over])
+                engine.reset(latents, led, [generators[i] for i in over], over, known)
+                pictures = engine.decode()
+            for i, picture in enumerate(pictures):
+                running[i].readings.append(read(picture))
+                if i in over:
+                    mazes[i] = picture
+                else:
+                    running[i].points.append(float(outcome.points[i]))
+                    running[i].lives_lost.append(bool(outcome.life_lost[i]))
+            if step in SHOWN_STEPS:
+                frames[step] = self._shown(pictures)
+            done(len(self.runs))
+        for i, dream in enumerate(running):
+            dream.maze_right = maze_right(pictures[i], mazes[i])
+        return LongDreams(dreams + running, frames)
+
+    def _shown(self, pictures: np.ndarray) -> np.ndarray:
+        """Of these, those that are kept."""
+        return pictures[[run < self.shown for run in self.runs]].copy()
+
+
+_world: WorldModel
+"""The world of a process that dreams runs for another one."""
+
+
+def _start_worker(world: WorldModel) -> None:
+    global _world
+    _world = world
+    torch.set_num_threads(1)
+
+
+def _dream_alone(part: _Runs) -> LongDreams:
+    return part.dream(_world, Seeds.of(_world), lambda steps: None)
+
+
+def read_recording(episodes: Sequence[Episode]) -> list[Dream]:
     """Recorded episodes, read as dreams are; what they announce is what their labels say, where they have any."""
     recordings = []
     total = sum(len(episode) for episode in episodes)
-    with _readers(workers) as readers, progress_bar(total=total, desc="real frames", unit="frame") as bar:
+    with progress_bar(total=total, desc="real frames", unit="frame") as bar:
         for episode in episodes:
             last = len(episode) - 1
             recording = Dream(run=episode.number, seed=0)
             for state in range(len(episode)):
-                readers.read(episode.frames(state, state + 1)[0], recording.readings)
+                recording.readings.append(read(episode.frames(state, state + 1)[0]))
                 bar.update(1)
             if episode.rewards is not None and "lives" in episode.labels:
                 recording.points = [float(points) for points in episode.rewards[:last]]
                 recording.lives_lost = [bool(less) for less in np.diff(episode.labels["lives"]) < 0]
             recordings.append(recording)
     return recordings
-
-
-class _Readers:
-    """Reads frames in order, here or in other processes, and adds each reading to the list that waits for it."""
-
-    AHEAD = 8
-    """Frames a process may have waiting: more would fill the memory."""
-
-    def __init__(self, pool: ProcessPoolExecutor | None, workers: int) -> None:
-        self._pool, self._limit = pool, self.AHEAD * workers
-        self._waiting: deque[tuple[Future[Reading], list[Reading]]] = deque()
-
-    def read(self, picture: np.ndarray, into: list[Reading]) -> None:
-        if self._pool is None:
-            into.append(read(picture))
-            return
-        self._waiting.append((self._pool.submit(read, picture), into))
-        while len(self._waiting) > self._limit:
-            self._take()
-
-    def finish(self) -> None:
-        while self._waiting:
-            self._take()
-
-    def _take(self) -> None:
-        future, into = self._waiting.popleft()
-        into.append(future.result())
-
-
-@contextmanager
-def _readers(workers: int) -> Iterator[_Readers]:
-    """Readers whose work is all done when the block is left."""
-    if workers < 1:
-        yield _Readers(None, 0)
-        return
-    # Not forked: torch's threads do not survive it.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        readers = _Readers(pool, workers)
-        yield readers
-        readers.finish()
 
 
 @cache
@@ -205,11 +211,6 @@ def maze_right(frame: np.ndarray, real: np.ndarray) -> float:
     """
     error = np.abs(frame.astype(np.int16) - real).max(axis=-1)
     return float((error[_wall_pixels()] <= PIXEL_TOLERANCE).mean())
-
-
-def _show(frames: dict[int, list[np.ndarray]], step: int, runs: range, pictures: np.ndarray, shown: int) -> None:
-    if step in frames:
-        frames[step] += [picture.copy() for run, picture in zip(runs, pictures, strict=True) if run < shown]
 
 
 @dataclass
@@ -235,7 +236,7 @@ class LongRuns:
     num_inference_steps: int | None = None
     """Denoising steps a frame; the world's own number by default."""
     workers: int = 0
-    """Processes that read frames; 0 reads them between the steps."""
+    """Processes that dream one run at a time on a CPU, on one thread each; 0 dreams `batch_size` at a time here."""
     device: str = "auto"
     """cuda, mps, cpu, or auto."""
     seed: int = 0
@@ -257,7 +258,7 @@ def main(config: LongRuns) -> None:
     }
     if config.real is not None:
         episodes = list(islice(read_episodes(config.real), config.real_episodes))
-        report["real"] = {"dataset": config.real, **report_dreams(read_recording(episodes, config.workers))}
+        report["real"] = {"dataset": config.real, **report_dreams(read_recording(episodes))}
     write_json(config.out, report)
     for kind in ("dream", "real"):
         if kind in report:

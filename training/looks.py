@@ -77,12 +77,12 @@ def read_pictures(folder: Path) -> Pictures:
 
 def find_pictures(frames: np.ndarray, screens: Sequence[np.ndarray], kept: Pictures | None = None) -> Pictures:
     """The pictures of prepared frames `[N, 512, 512, 3]` and of screens, as far as they are not there."""
-    background, other, signs, sprites = kept or [None] * len(PICTURES)
+    background, other, signs, sprites, ways = kept or [None] * len(PICTURES)
     background = median_frame(frames) if background is None else background
     if signs is None and sprites is None:
         *maze, signs, sprites = find_looks(screens)
         other = _both(background, *maze) if other is None else other
-    return background, other, signs, sprites
+    return background, other, signs, sprites, ways
 
 
 def _both(background: np.ndarray, maze: np.ndarray, other: np.ndarray, counts: np.ndarray) -> np.ndarray:

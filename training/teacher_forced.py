@@ -13,7 +13,7 @@ from neural_pacman.actions import NUM_ACTIONS, Action
 from neural_pacman.autoencoder import Decoded
 from neural_pacman.engine import LATENT_SHAPE
 from neural_pacman.episodes import HISTORY, Episode
-from neural_pacman.frames import FRAME_SIZE, psnr, to_images
+from neural_pacman.frames import FRAME_SIZE, psnr, to_images, to_tensor
 from neural_pacman.world import WorldModel
 from training.clips import Steps, encode_states
 from training.figures import Report, detection, detection_within, mean, means
@@ -47,7 +47,7 @@ class TeacherForced:
     def __init__(self, world: WorldModel, legible: bool, num_inference_steps: int | None, seed: int) -> None:
         self.world, self.legible, self.num_inference_steps = world, legible, num_inference_steps
         self.generator = torch.Generator().manual_seed(seed)
-        self._known = world.autoencoder.blank(1)  # what the last real frame showed
+        self._known = world.autoencoder.blank(1)  # after the last real frame
         self.reconstruction: list[dict[str, float]] = []
         self.pellets: list[bool] = []  # whether the reconstruction has all of a frame's pellets and no others
         self.dream: list[dict[str, float]] = []
@@ -65,7 +65,7 @@ class TeacherForced:
         `few` with other numbers of denoising steps, and turn elsewhere on the way to those `turning`."""
         noise = self._noise(len(steps.states))
         latents = self.world.dream(steps.history, steps.actions, noise, self.num_inference_steps)
-        self._judge(episode, steps, latents, self._follow(steps))
+        self._judge(episode, steps, latents, self._see(episode, range(steps.states.start - 1, steps.states.stop - 1)))
         for i, state in enumerate(steps.states):
             if state in shown:
                 self._compare(episode, state, steps.real[i], latents[i])
@@ -79,9 +79,8 @@ class TeacherForced:
         history = encode_states(self.world, episode, len(episode) - HISTORY, len(episode))[None]
         actions = torch.from_numpy(episode.actions[None, -HISTORY:]).to(self.world.device)
         latent = self.world.dream(history, actions, self._noise(1), self.num_inference_steps)
-        if len(episode) == HISTORY:  # it had no step to follow
-            self._known = self.world.autoencoder.blank(1)
-        outcome = self.world.judge(history, actions, latent, self._told(self._see(history[:, -1]), latent))
+        known = self._see(episode, range(len(episode) - 1, len(episode)))
+        outcome = self.world.judge(history, actions, latent, self._told(known, latent))
         self.ends.append((True, bool(outcome.end[0] > 0.5)))
 
     def report(self) -> Report:
@@ -111,18 +110,16 @@ class TeacherForced:
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, *LATENT_SHAPE, generator=self.generator).to(self.world.device)
 
-    def _follow(self, steps: Steps) -> Tensor:
-        """What is known of the last real frame of each step, int16 `[B, M]`, as in a dream that shows just these."""
-        if steps.states.start == HISTORY:
-            self._known = self.world.autoencoder.blank(1)
-            self._see(steps.history[:1, -2])
-        return torch.cat([self._see(latent[None]) for latent in steps.history[:, -1]])
-
-    def _see(self, latent: Tensor) -> Tensor:
-        """What is known of a real frame `[1, 32, 16, 16]` after the one before."""
-        if decoded := self._told(self._known, latent):
-            self._known = decoded.known
-        return self._known
+    def _see(self, episode: Episode, states: range) -> Tensor:
+        """What is known after each of these states of an episode, int16 `[B, M]`, as in a dream that shows just these;
+        the ones before were seen already, or are on the way."""
+        if states.start == HISTORY - 1:
+            self._known = self.world.follow(to_tensor(episode.frames(0, states.start)))
+        known = []
+        for state in states:
+            self._known = self.world.follow(to_tensor(episode.frames(state, state + 1)), self._known)
+            known.append(self._known)
+        return torch.cat(known)
 
     def _told(self, known: Tensor, latents: Tensor) -> Decoded | None:
         return self.world.decode_after(known, latents) if self.world.autoencoder.decides else None

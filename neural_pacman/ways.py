@@ -1,0 +1,162 @@
+"""Where things are heading: what a screen does not show of what moves on it, and what it has shown of that before.
+
+In the data a thing that comes to where it was heading sets out for where what changes spots is then, the shortest way
+along the paths, and keeps to that, whatever happens, until it is there. So its turns look like chance to who sees where
+everybody is, and few of them are: where a thing is heading follows from where it has been. What is believed of it is a
+probability for every node of the paths. Every turn says which of them are likely, and every arrival makes one of them
+certain.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+SPREAD = 3.0
+"""Nodes, from what changes spots on, after which one is e times less likely to be where a thing of which nothing is
+known is heading."""
+LEAP = 48
+"""How far, each way, nothing goes in a step."""
+OFF = 2
+"""How far, each way, a place that is found may be from where a thing is, in the game's pixels."""
+WAYS = ((-1, 0), (1, 0), (0, -1), (0, 1))
+"""Rows and columns of a step up, down, left and right."""
+
+
+class Chase(NamedTuple):
+    """Where what changes spots was before a step, by how many rows and columns it had come there in the one before, and
+    where it went, `[2]` each."""
+
+    at: np.ndarray
+    step: np.ndarray
+    to: np.ndarray
+
+    def after(self, share: float) -> np.ndarray:
+        """Where it was after this share of the step, or, where that is negative, of the one before."""
+        went = self.to - self.at
+        return self.at + share * (self.step if share < 0 or np.abs(went).max() > LEAP else went)
+
+
+class Turn(NamedTuple):
+    """What a thing does at a node in a step: the node; how far before that it was, in the game's pixels; which of
+    `WAYS` it takes, -1 where that is not seen; how likely each of them was, `[4]`; and what was believed, `[n]`."""
+
+    node: int
+    before: int
+    way: int
+    likely: np.ndarray
+    belief: np.ndarray
+
+
+class Ways:
+    """What things do where paths meet. Places are rows and columns of the middles of their tiles.
+
+    Args:
+        screen: uint8 `[side, side, 3]`, as large as the game's screen when that is padded to a square, not black at the
+            nodes of the paths: where the middles of tiles are in which things may turn. Nodes that are as near to each
+            other as the nearest, in a row or a column, are side by side. There it says in red how many of 255 turns go
+            the shortest way, and in green how long before a turn, in 255ths of a step, it was where what changes spots
+            is that counts.
+
+    Raises ValueError for a screen without two nodes side by side.
+    """
+
+    def __init__(self, screen: np.ndarray) -> None:
+        self.nodes = np.argwhere(screen.any(-1))
+        apart = np.abs(self.nodes[:, None] - self.nodes)
+        lengths = np.where(apart.min(-1) == 0, apart.sum(-1), 0)
+        unit = int(min(lengths[lengths > 0], default=0))
+        if not unit:
+            raise ValueError("The ways have no two nodes side by side; expected some in one row or column.")
+        red, green, _ = screen[tuple(self.nodes[0])]
+        self.lag = int(green) / 255
+        number = {tuple(node): i for i, node in enumerate(self.nodes.tolist())}
+        around = self.nodes[:, None] + unit * np.array(WAYS)
+        beside = np.array([[number.get(tuple(node), -1) for node in nodes] for nodes in around.tolist()])
+        there = beside >= 0
+        count = len(self.nodes)
+        self.distance = np.where(np.eye(count, dtype=bool), 0, count)
+        """Nodes from each to each, on the shortest way."""
+        shorter = there
+        for _ in range(count):
+            onward = np.where(there[:, :, None], self.distance[beside] + 1, count)  # [from, way, to]
+            shorter = there[:, :, None] & (onward <= onward.min(1, keepdims=True))
+            nearer = np.minimum(self.distance, onward.min(1))
+            if (nearer == self.distance).all():
+                break
+            self.distance = nearer
+        ways = np.where(np.eye(count, dtype=bool)[:, None], there[:, :, None], shorter).swapaxes(1, 2)
+        shortest, any_way = (kind / kind.sum(-1, keepdims=True).clip(1) for kind in (ways, there[:, None]))
+        self.turns = red / 255 * shortest + (1 - red / 255) * any_way
+        """How likely each way is at every node for who is heading to another, `[n, n, 4]`."""
+
+    def turn(
+        self, belief: np.ndarray | None, at: np.ndarray, step: np.ndarray, to: np.ndarray | None, chase: Chase
+    ) -> Turn | None:
+        """What a thing does on the step from one place to another, or to where it is not seen; None if it passes no
+        node, or may not be past it yet.
+
+        `belief` is what is believed of it, None for nothing, and `step` how it came to where it is, rows and columns.
+        """
+        away, axis = self.nodes - at, self._axis(at, step)
+        speed, ahead = int(np.abs(step).sum()), away[:, axis] * int(np.sign(step[axis]))
+        near = (np.abs(away[:, 1 - axis]) <= OFF) & (ahead >= -OFF) & (ahead < speed)
+        if not near.any():
+            return None
+        node = int(np.where(near, np.abs(ahead), speed + OFF).argmin())
+        before, way = int(ahead[node]), -1
+        if to is not None:
+            rest = straight(to - self.nodes[node])
+            if not rest.any():
+                return None
+            if not rest.all():
+                way = WAYS.index((int(np.sign(rest[0])), int(np.sign(rest[1]))))
+            back = rest[axis] * step[axis] < 0
+            if way >= 0 and back and int((to - at)[axis] * np.sign(step[axis])) > OFF:
+                return None
+        belief = self.towards(*chase.at) if belief is None else belief.copy()
+        # Who was heading for this node sets out anew.
+        arrived, belief[node] = belief[node], 0
+        belief[self.nearest(*chase.after(before / speed - self.lag))] += arrived
+        return Turn(node, before, way, np.asarray(belief @ self.turns[node]), belief)
+
+    def onward(self, at: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Where a thing is that goes on as far as it came, `[2]`."""
+        axis, to = self._axis(at, step), at.copy()
+        to[axis] += int(np.abs(step).sum() * np.sign(step[axis]))
+        return to
+
+    def _axis(self, at: np.ndarray, step: np.ndarray) -> int:
+        """Whether a thing that came so is going up or down, 0, or sideways, 1: after a turn it is on the way on which
+        it left the node."""
+        left = at - self.nodes[np.abs(self.nodes - at).sum(-1).argmin()]
+        return int(np.abs(left if step.all() else step).argmax())
+
+    def took(self, turn: Turn, way: int) -> np.ndarray:
+        """What is believed of a thing that goes this way, `[n]`."""
+        belief = turn.belief * self.turns[turn.node, :, way]
+        return belief / belief.sum() if belief.any() else self.anywhere()
+
+    def place(self, turn: Turn, way: int, speed: int) -> np.ndarray:
+        """Where a thing is that goes this way, `[2]`."""
+        return np.asarray(self.nodes[turn.node] + (speed - turn.before) * np.array(WAYS[way]))
+
+    def anywhere(self) -> np.ndarray:
+        """What is believed of a thing that may be heading anywhere, `[n]`."""
+        return np.full(len(self.nodes), 1 / len(self.nodes))
+
+    def towards(self, row: float, column: float) -> np.ndarray:
+        """What is believed, `[n]`, of a thing of which it is not known what it did, while what changes spots is here:
+        that it is as likely to be heading for somewhere near there as for anywhere."""
+        belief = np.exp(-self.distance[self.nearest(row, column)] / SPREAD)
+        return np.asarray(belief / belief.sum() + self.anywhere()) / 2
+
+    def nearest(self, row: float, column: float) -> int:
+        """The node nearest to a place."""
+        return int(np.abs(self.nodes - (row, column)).sum(-1).argmin())
+
+
+def straight(step: np.ndarray) -> np.ndarray:
+    """A step without what may be an error of the places that it leads from and to."""
+    return np.where(np.abs(step) <= OFF, 0, step)

@@ -1,0 +1,175 @@
+"""Ways: what is believed of where things are heading, and dreams in which they go there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.frames import prepare, psnr, to_images, to_tensor
+from neural_pacman.looks import TILE, Place
+from neural_pacman.ways import WAYS, Chase, Ways
+from tests.test_looks import chased, screen_with
+
+__all__ = ["chased"]
+
+UP, DOWN, LEFT, RIGHT = range(4)
+UNIT, SIDE = 24, 552
+TOP, WEST = 148, 156
+"""The middle of the first node's tile."""
+MAZE = """
+#####
+#.#.#
+#####
+"""
+
+
+def screen(shortest: int = 255, lag: int = 0) -> np.ndarray:
+    """A screen with nodes in the shape of `MAZE`."""
+    made = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for down, line in enumerate(MAZE.split()):
+        for across, there in enumerate(line):
+            if there == "#":
+                made[TOP + UNIT * down, WEST + UNIT * across] = shortest, lag, 255
+    return made
+
+
+def node(down: int, across: int) -> np.ndarray:
+    return np.array([TOP + UNIT * down, WEST + UNIT * across])
+
+
+STILL = Chase(node(0, 0), np.zeros(2, int), node(0, 0))
+"""What is chased stands in the corner."""
+
+
+def certain(ways: Ways, down: int, across: int) -> np.ndarray:
+    """The belief that a thing is heading for this node."""
+    return np.eye(len(ways.nodes))[ways.nearest(*node(down, across))]
+
+
+def test_who_is_heading_somewhere_goes_the_shortest_way() -> None:
+    ways = Ways(screen())
+    assert len(ways.nodes) == 13
+    start, goal = ways.nearest(*node(0, 1)), ways.nearest(*node(2, 1))
+    assert ways.distance[start, goal] == ways.distance[goal, start] == 4
+    assert ways.turns[start, goal].tolist() == [0, 0, 0.5, 0.5]  # one way is as long as the other
+    assert ways.turns[ways.nearest(*node(0, 2)), goal].tolist() == [0, 1, 0, 0]
+    astray = Ways(screen(shortest=204)).turns[ways.nearest(*node(0, 2)), goal]
+    assert np.allclose(astray, [0, 0.8 + 0.2 / 3, 0.2 / 3, 0.2 / 3])
+
+
+def test_every_turn_says_where_a_thing_is_heading_and_every_arrival_makes_it_certain() -> None:
+    ways = Ways(screen(shortest=250))
+    turn = ways.turn(ways.anywhere(), node(0, 2) - (0, 4), np.array([0, 8]), node(0, 2) + (4, 0), STILL)
+    assert turn is not None and turn.way == DOWN and turn.before == 4
+    belief = ways.took(turn, DOWN)
+    believed = ways.nodes[belief > 1.5 / len(belief)]
+    assert belief.sum() == pytest.approx(1) and (believed[:, 0] > TOP).all() and len(believed) >= 3
+    # It comes to where it was heading, and sets out for where what is chased is.
+    chase = Chase(node(2, 0), np.array([0, -12]), node(2, 0))
+    there = ways.turn(certain(ways, 2, 2), node(2, 2) - (4, 0), np.array([8, 0]), None, chase)
+    assert there is not None and there.way < 0
+    assert ways.nodes[there.belief.argmax()].tolist() == node(2, 0).tolist()
+    assert WAYS[int(there.likely.argmax())] == (0, -1)
+    assert ways.place(there, LEFT, 8).tolist() == (node(2, 2) - (0, 4)).tolist()
+
+
+def test_what_is_chased_counts_where_it_was_a_little_before() -> None:
+    for lag, across in ((0, 2), (255, 1)):
+        ways = Ways(screen(lag=lag))
+        chase = Chase(node(0, 2), np.array([0, UNIT]), node(0, 3))
+        turn = ways.turn(certain(ways, 2, 0), node(2, 0), np.array([0, -8]), None, chase)
+        assert turn is not None and ways.nodes[turn.belief.argmax()].tolist() == node(0, across).tolist(), lag
+
+
+@pytest.mark.parametrize(
+    ("at", "step", "to", "way"),
+    [
+        ((0, 20), (0, 8), (0, 28), RIGHT),
+        ((0, 20), (0, 8), (4, 24), None),  # there is no way down, and it goes none that there is
+        ((0, 20), (0, 8), (0, 20), LEFT),  # it turned back at the node
+        ((0, 12), (0, 8), (0, 20), None),  # it has not come so far
+        ((0, 20), (0, 8), (0, 24), None),  # it has just come there
+        ((0, 26), (0, 8), (0, 34), RIGHT),  # two pixels are nothing
+        ((0, 46), (0, 8), (6, 48), DOWN),
+        ((6, 48), (6, 2), (14, 48), None),  # between two nodes
+        ((22, 48), (8, 0), (30, 48), DOWN),
+        ((44, 48), (8, 0), (48, 44), LEFT),
+        ((44, 48), (8, 0), (60, 60), -1),  # on no path at all
+    ],
+)
+def test_it_is_told_which_way_a_thing_takes(
+    at: tuple[int, int], step: tuple[int, int], to: tuple[int, int], way: int | None
+) -> None:
+    ways, origin = Ways(screen()), node(0, 0)
+    turn = ways.turn(None, origin + at, np.array(step), origin + to, STILL)
+    if to == (4, 24):
+        assert turn is not None and turn.way == DOWN and not turn.likely[DOWN]
+        assert np.array_equal(ways.took(turn, DOWN), ways.anywhere())
+    else:
+        assert (None if turn is None else turn.way) == way
+
+
+def test_a_screen_without_two_nodes_side_by_side_is_refused() -> None:
+    lonely = np.zeros((SIDE, SIDE, 3), np.uint8)
+    lonely[100, 100] = lonely[124, 124] = 255
+    with pytest.raises(ValueError, match="no two nodes side by side"):
+        Ways(lonely)
+
+
+def cyan(model: FrameAutoencoder, known: object) -> Place:
+    """Who the cyan one is known to be."""
+    assert model.sprites is not None and isinstance(known, type(model.blank(1)))
+    things = model.sprites.things.tolist()
+    (place,) = (
+        Place(*row) for row in model.cast_of(known)[0].tolist() if things[row[0]] not in (0, model.sprites.changing)
+    )
+    return place
+
+
+PINK = 0, 440, 200
+AT = 240, 100
+
+
+@pytest.fixture(scope="module")
+def steered(chased: FrameAutoencoder) -> FrameAutoencoder:
+    """One in which cyan walks to the right, where a way leads down, and pink stands."""
+    known = chased.follow(to_tensor(prepare(screen_with(PINK, (2, *AT)))[None]))
+    place = cyan(chased, known)
+    row, column = place.row + TILE // 2, place.column + TILE // 2
+    nodes = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for across in range(-2, 3):
+        nodes[row, column + UNIT * across] = 253, 64, 255
+    for down in range(5):
+        nodes[row + UNIT * down, column + 2 * UNIT] = 253, 64, 255
+    background, other, signs, sprites, _ = chased.pictures
+    return FrameAutoencoder.create("tiny", background, other, signs, sprites, nodes)
+
+
+def frames(*places: tuple[int, int]) -> np.ndarray:
+    """What is shown while cyan is at these places, from where it begins."""
+    return np.stack([prepare(screen_with(PINK, (2, AT[0] + down, AT[1] + across))) for down, across in places])
+
+
+COMING = [(0, 20), (0, 28), (0, 36), (0, 44)]
+
+
+def test_a_dream_shows_a_turn_as_it_would_be_and_a_recording_as_it_is(steered: FrameAutoencoder) -> None:
+    known = steered.follow(to_tensor(frames(*COMING)))
+    for drawn, goes in (((-4, 48), (4, 48)), ((4, 48), (4, 48)), ((0, 48), (0, 48))):  # up into a wall, down, not yet
+        dreamed = to_tensor(frames(drawn))
+        now = steered._decide(dreamed, known)[0].known
+        assert psnr(to_images(dreamed)[0], frames(goes)[0]) > 38, drawn
+        recorded = steered.follow(to_tensor(frames(drawn)), known)
+        for after, (down, across) in ((now, goes), (recorded, drawn)):
+            place, first = cyan(steered, after), cyan(steered, steered.follow(to_tensor(frames((0, 0)))))
+            assert (place.row - first.row, place.column - first.column) == (down, across)
+
+
+def test_who_is_not_found_goes_on_where_it_would(steered: FrameAutoencoder) -> None:
+    known = steered.follow(to_tensor(frames(*COMING)))
+    gone = prepare(screen_with(PINK))[None]
+    for place in ((4, 48), (12, 48), (20, 48)):
+        shown = to_tensor(gone)
+        known = steered._decide(shown, known)[0].known
+        assert psnr(to_images(shown)[0], frames(place)[0]) > 38, place

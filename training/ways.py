@@ -1,0 +1,155 @@
+"""Where things turn, and what they do there: `ways.png` of `neural_pacman.ways`, found in recordings.
+
+Whoever turns within a step was where the row of one place crosses the column of the other: on a grid of nodes, as it
+shows. How long before a turn it counts where what changes spots was, and how often the way is the shortest, is tried:
+what was likely most often happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.frames import to_tensor
+from neural_pacman.looks import FAR, STEP, TILE, Place, Sprites
+from neural_pacman.ways import OFF, Chase, Ways, straight
+
+Cast = dict[int, Place]
+"""Who is found on a screen, by the number of the thing."""
+
+LEAST_CORNERS = 20
+"""Turns that tell where nodes are."""
+UNITS = range(40, 11, -1)
+"""Distances of nodes side by side, in the game's pixels, that are tried."""
+LEAST_ON_GRID = 0.9
+"""Share of the turns that are where nodes are."""
+LAGS = (0, 32, 64, 96, 128)
+"""What is tried: how long before a turn, in 255ths of a step."""
+SHORTEST = (230, 242, 250, 253)
+"""And how many of 255 turns go the shortest way."""
+LEAST_GAIN = 0.2
+"""Share of the surprise at what things do that must be gone where it is known where they are heading."""
+
+
+def find_ways(model: FrameAutoencoder, runs: Iterable[np.ndarray]) -> np.ndarray | None:
+    """The nodes of an autoencoder's paths, uint8 `[side, side, 3]` as `Ways` wants them, found in runs of consecutive
+    prepared frames `[512, 512, 3]`; None where things go by no rule of that kind, or it is not known what they are."""
+    sprites = model.sprites
+    if sprites is None or not sprites.changing or not sprites.cast:
+        return None
+    trails = [_trail(model, run) for run in runs]
+    corners = [corner for trail in trails for corner in _corners(trail)]
+    screen = np.zeros((sprites.side, sprites.side, 3), np.uint8)
+    nodes = _grid(corners, sprites)
+    if nodes is None:
+        return None
+    screen[tuple(nodes.T)] = 1
+
+    def tried(shortest: int, lag: int) -> tuple[float, float]:
+        screen[tuple(nodes.T)] = shortest, lag, 255
+        return _surprise(Ways(screen), trails, sprites.changing)
+
+    lag = min(LAGS, key=lambda lag: tried(SHORTEST[-1], lag))
+    shortest = min(SHORTEST, key=lambda shortest: tried(shortest, lag))
+    told, untold = tried(shortest, lag)
+    return screen if told < (1 - LEAST_GAIN) * untold else None
+
+
+@torch.no_grad()
+def _trail(model: FrameAutoencoder, run: np.ndarray) -> list[Cast]:
+    """Who is where on each of consecutive frames, as far as they are found."""
+    assert model.sprites is not None
+    things: list[int] = model.sprites.things.tolist()
+    known, trail = model.blank(1), []
+    for frame in run:
+        known = model.follow(to_tensor(frame[None]), known)
+        rows = model.cast_of(known)[0].tolist()
+        places = [Place(*row) for row in rows if row[0] >= 0]
+        who = {things[place.sprite] or place.was: place for place in places if not place.unseen}
+        trail.append({it: place for it, place in who.items() if it})
+    return trail
+
+
+def _middle(place: Place) -> np.ndarray:
+    return np.array([place.row, place.column]) + TILE // 2
+
+
+def _step(one: Place, other: Place) -> np.ndarray:
+    return straight(_middle(other) - _middle(one))
+
+
+def _corners(trail: Sequence[Cast]) -> list[np.ndarray]:
+    """Where things turned: middles of tiles, `[2]`."""
+    corners = []
+    for first, one, other in zip(trail, trail[1:], trail[2:], strict=False):
+        for it in {*first} & {*one} & {*other}:
+            before, step = _step(first[it], one[it]), _step(one[it], other[it])
+            if np.abs(step).max() > FAR or np.count_nonzero(before) != 1:
+                continue
+            axis = int(np.abs(before).argmax())
+            if step.all():
+                at = _middle(one[it])
+                at[axis] = _middle(other[it])[axis]
+                corners.append(at)
+            elif step[1 - axis]:
+                corners.append(_middle(one[it]))
+    return corners
+
+
+def _grid(corners: Sequence[np.ndarray], sprites: Sprites) -> np.ndarray | None:
+    """The nodes: the points of the widest grid, `[n, 2]`, on which there are turns, as far as they are on paths."""
+    if len(corners) < LEAST_CORNERS:
+        return None
+    turns = np.stack(corners)
+    for unit in UNITS:
+        offsets, shares = [], []
+        for line in turns.T:
+            apart = np.abs((line[:, None] - np.arange(unit) + unit // 2) % unit - unit // 2)
+            right = (apart <= OFF).mean(0)
+            best = np.flatnonzero(right == right.max())
+            # Of those as good, the one that turns are at most often.
+            offset = max(best.tolist(), key=lambda offset: int((line % unit == offset).sum()))
+            offsets.append(offset)
+            shares.append(right.max())
+        if min(shares) >= LEAST_ON_GRID:
+            break
+    else:
+        return None
+    lines = [np.arange(offset, sprites.side - TILE // 2, unit) for offset in offsets]
+    points = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2)
+    corner = (points - TILE // 2) // STEP
+    inside = (corner >= 0).all(1) & (corner < sprites.paths.shape[0]).all(1)
+    points, corner = points[inside], corner[inside]
+    return points[sprites.paths.cpu().numpy()[tuple(corner.T)]]
+
+
+def _surprise(ways: Ways, trails: Iterable[Sequence[Cast]], changing: int) -> tuple[float, float]:
+    """How little likely what things do at nodes is, in nats, where it is known what they did before, and where not."""
+    told, untold = [], []
+    for trail in trails:
+        beliefs: dict[int, np.ndarray] = {}
+        for first, one, other in zip(trail, trail[1:], trail[2:], strict=False):
+            here = {*first} & {*one} & {*other}
+            beliefs = {it: belief for it, belief in beliefs.items() if it in here}
+            if changing not in here:
+                continue
+            chase = Chase(_middle(one[changing]), _step(first[changing], one[changing]), _middle(other[changing]))
+            for it in here - {changing}:
+                step, at, to = _step(first[it], one[it]), _middle(one[it]), _middle(other[it])
+                speed = int(np.abs(step).sum())
+                if not 0 < speed <= FAR // 2 or np.abs(to - at).sum() > 1.5 * speed + OFF:
+                    beliefs.pop(it, None)
+                    continue
+                turn = ways.turn(beliefs.get(it), at, step, to, chase)
+                if turn is None or turn.way < 0 or not turn.likely[turn.way]:
+                    continue
+                if it in beliefs:
+                    fresh = ways.turn(None, at, step, to, chase)
+                    assert fresh is not None
+                    told.append(-np.log(turn.likely[turn.way]))
+                    untold.append(-np.log(fresh.likely[turn.way]))
+                beliefs[it] = ways.took(turn, turn.way)
+    return (float(np.mean(told)), float(np.mean(untold))) if told else (0.0, 0.0)
