@@ -82,6 +82,8 @@ INSTANTS = 8
 """Parts of a step after each of which it is looked how near two are."""
 BELIEF = 32767
 """A belief's probabilities are kept as integers, in parts of so many."""
+NEARLY = 4
+"""How far from where a thing would be it may be drawn to be shown there, both ways together, in the game's pixels."""
 PLAUSIBLE = 0.25
 """How likely a turn must be, next to the likeliest, to be shown as it is drawn."""
 PATIENCE = 8
@@ -431,23 +433,24 @@ class Sprites(nn.Module):
                 continue
             one, other = was[it], now[it]
             at, to, step = _middle(one), _middle(other), np.array([one.down, one.across])
-            speed = int(np.abs(step).sum())
             # Who is hidden goes with who hides it as far as recordings tell; in a dream, where it would.
             shown = any(place[:3] == other[:3] for place in places)
             found = not other.unseen and (shown or not plausible)
-            if not speed or (found and np.abs(to - at).sum() > 1.5 * speed + STEP):
+            if not step.any() or (found and np.abs(to - at).sum() > 1.5 * self.ways.speed(step) + STEP):
                 continue
             before, after = was[self.changing], now[self.changing]
             chase = Chase(_middle(before), np.array([before.down, before.across]), _middle(after))
             turn = self.ways.turn(beliefs.get(it), at, step, to if found else None, chase)
+            seen, would = found, self.ways.onward(at, step)
+            sure = plausible > 0 and (turn is not None or self.ways.ahead(at, step) is None)
             if turn is not None:
                 goes = turn.way
                 if goes < 0 or turn.likely[goes] < plausible * turn.likely.max():
                     goes = int(turn.likely.argmax())
                 beliefs[it] = self.ways.took(turn, goes)
-                to = self.ways.place(turn, goes, speed) if goes != turn.way else to
-            elif not found:
-                to = self.ways.onward(at, step)
+                seen, would = goes == turn.way, self.ways.place(turn, goes, step)
+            if not seen or (sure and np.abs(would - to).sum() <= NEARLY):
+                to = would
             row, column = (int(part) - TILE // 2 for part in to)
             inside = min(row, column) >= 0 and max(row, column) <= self.side - TILE
             if inside and (row, column) != other[1:3]:

@@ -56,8 +56,8 @@ class Ways:
         screen: uint8 `[side, side, 3]`, as large as the game's screen when that is padded to a square, not black at the
             nodes of the paths: where the middles of tiles are in which things may turn. Nodes that are as near to each
             other as the nearest, in a row or a column, are side by side. There it says in red how many of 255 turns go
-            the shortest way, and in green how long before a turn, in 255ths of a step, it was where what changes spots
-            is that counts.
+            the shortest way, in green how long before a turn, in 255ths of a step, it was where what changes spots is
+            that counts, and in blue how far a thing goes in a step, in the game's pixels, or some times as far.
 
     Raises ValueError for a screen without two nodes side by side.
     """
@@ -69,8 +69,8 @@ class Ways:
         unit = int(min(lengths[lengths > 0], default=0))
         if not unit:
             raise ValueError("The ways have no two nodes side by side; expected some in one row or column.")
-        red, green, _ = screen[tuple(self.nodes[0])]
-        self.lag = int(green) / 255
+        red, green, blue = screen[tuple(self.nodes[0])]
+        self.lag, self.pace = int(green) / 255, int(blue)
         number = {tuple(node): i for i, node in enumerate(self.nodes.tolist())}
         around = self.nodes[:, None] + unit * np.array(WAYS)
         beside = np.array([[number.get(tuple(node), -1) for node in nodes] for nodes in around.tolist()])
@@ -99,13 +99,11 @@ class Ways:
 
         `belief` is what is believed of it, None for nothing, and `step` how it came to where it is, rows and columns.
         """
-        away, axis = self.nodes - at, self._axis(at, step)
-        speed, ahead = int(np.abs(step).sum()), away[:, axis] * int(np.sign(step[axis]))
-        near = (np.abs(away[:, 1 - axis]) <= OFF) & (ahead >= -OFF) & (ahead < speed)
-        if not near.any():
+        passed = self.ahead(at, step)
+        if passed is None:
             return None
-        node = int(np.where(near, np.abs(ahead), speed + OFF).argmin())
-        before, way = int(ahead[node]), -1
+        node, before = passed
+        axis, way = self._axis(at, step), -1
         if to is not None:
             rest = straight(to - self.nodes[node])
             if not rest.any():
@@ -118,14 +116,28 @@ class Ways:
         belief = self.towards(*chase.at) if belief is None else belief.copy()
         # Who was heading for this node sets out anew.
         arrived, belief[node] = belief[node], 0
-        belief[self.nearest(*chase.after(before / speed - self.lag))] += arrived
+        belief[self.nearest(*chase.after(before / self.speed(step) - self.lag))] += arrived
         return Turn(node, before, way, np.asarray(belief @ self.turns[node]), belief)
+
+    def ahead(self, at: np.ndarray, step: np.ndarray) -> tuple[int, int] | None:
+        """The node that a thing passes in a step, if it goes on as it came, and how far before it is; None for none."""
+        away, axis, speed = self.nodes - at, self._axis(at, step), self.speed(step)
+        along = away[:, axis] * int(np.sign(step[axis]))
+        near = (np.abs(away[:, 1 - axis]) <= OFF) & (along >= -OFF) & (along < speed)
+        node = int(np.where(near, np.abs(along), speed + OFF).argmin())
+        return (node, int(along[node])) if near[node] else None
 
     def onward(self, at: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Where a thing is that goes on as far as it came, `[2]`."""
         axis, to = self._axis(at, step), at.copy()
-        to[axis] += int(np.abs(step).sum() * np.sign(step[axis]))
+        to[axis] += self.speed(step) * int(np.sign(step[axis]))
         return to
+
+    def speed(self, step: np.ndarray) -> int:
+        """How far a thing goes that came so: as it was seen, unless that is nearly as far as things go."""
+        far = int(np.abs(step).sum())
+        paces = round(far / self.pace) * self.pace if self.pace else 0
+        return paces if abs(far - paces) <= OFF and paces else far
 
     def _axis(self, at: np.ndarray, step: np.ndarray) -> int:
         """Whether a thing that came so is going up or down, 0, or sideways, 1: after a turn it is on the way on which
@@ -138,9 +150,9 @@ class Ways:
         belief = turn.belief * self.turns[turn.node, :, way]
         return belief / belief.sum() if belief.any() else self.anywhere()
 
-    def place(self, turn: Turn, way: int, speed: int) -> np.ndarray:
-        """Where a thing is that goes this way, `[2]`."""
-        return np.asarray(self.nodes[turn.node] + (speed - turn.before) * np.array(WAYS[way]))
+    def place(self, turn: Turn, way: int, step: np.ndarray) -> np.ndarray:
+        """Where a thing is, `[2]`, that came so and goes this way."""
+        return np.asarray(self.nodes[turn.node] + (self.speed(step) - turn.before) * np.array(WAYS[way]))
 
     def anywhere(self) -> np.ndarray:
         """What is believed of a thing that may be heading anywhere, `[n]`."""

@@ -7,7 +7,9 @@ what was likely most often happened.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -46,10 +48,10 @@ def find_ways(model: FrameAutoencoder, runs: Iterable[np.ndarray]) -> np.ndarray
     nodes = _grid(corners, sprites)
     if nodes is None:
         return None
-    screen[tuple(nodes.T)] = 1
+    pace = _pace(trails, sprites.changing)
 
     def tried(shortest: int, lag: int) -> tuple[float, float]:
-        screen[tuple(nodes.T)] = shortest, lag, 255
+        screen[tuple(nodes.T)] = shortest, lag, pace
         return _surprise(Ways(screen), trails, sprites.changing)
 
     lag = min(LAGS, key=lambda lag: tried(SHORTEST[-1], lag))
@@ -97,6 +99,18 @@ def _corners(trail: Sequence[Cast]) -> list[np.ndarray]:
             elif step[1 - axis]:
                 corners.append(_middle(one[it]))
     return corners
+
+
+def _pace(trails: Iterable[Sequence[Cast]], changing: int) -> int:
+    """How far things go in a step, most often, in the game's pixels."""
+    steps = (
+        _step(one[it], other[it])
+        for trail in trails
+        for one, other in pairwise(trail)
+        for it in {*one} & {*other} - {changing}
+    )
+    far = Counter(int(np.abs(step).sum()) for step in steps if step.any())
+    return far.most_common(1)[0][0]
 
 
 def _grid(corners: Sequence[np.ndarray], sprites: Sprites) -> np.ndarray | None:
