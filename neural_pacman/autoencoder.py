@@ -175,6 +175,7 @@ class FrameAutoencoder(nn.Module):
             black, says how near, in the game's pixels, what changes spots is when they do. And 255 red where the score
             is, with the fewest points that anything else brings.
         signs, sprites: the looks of what else is drawn (see `neural_pacman.looks`): decoded frames show it so.
+        ways: where what moves may turn (see `neural_pacman.ways`), which counts beside sprites alone.
 
     Raises ValueError for any of these without a background.
     """

@@ -173,6 +173,8 @@ class DreamEngine:
         latents, actions = latents.to(self.world.device), actions.to(self.world.device)
         before = self.world.autoencoder.blank(count)
         if known is not None:
+            if known.shape != before.shape:
+                raise ValueError(f"known has shape {list(known.shape)}; expected {list(before.shape)}.")
             before = self.world.autoencoder.before_recorded(known.to(self.world.device))
         if dreams is None:
             self._actions, self._generators = actions.clone(), list(generators)

@@ -15,6 +15,10 @@ nowhere to where they begin a scene in the data, a life, it begins as it does th
 of them; and so it does where Pac-Man met who is never seen so near to him. Pellets, the spots of two looks that
 `neural_pacman.autoencoder` decides, change near who changes them in the data, and then the score grows by what they
 bring there.
+
+Ghosts go where they were heading, as far as that is known (`neural_pacman.ways`). In a dream, one that is drawn where
+it would hardly have turned is shown where it would, one that is drawn nearly where it would be is shown there, and one
+that is not found goes on. Of recorded frames whatever they show is so.
 """
 
 from __future__ import annotations
@@ -267,6 +271,7 @@ class Sprites(nn.Module):
             green there, at what changes spots, says how near a thing is never seen to it: then a scene begins.
         maze: float `[2, 3, 512, 512]` in [-1, 1], the two looks of what stands still.
         still: bool `[512, 512]`, where nothing moves; None for nowhere.
+        ways: uint8 `[side, side, 3]`, where things may turn (see `neural_pacman.ways`); None if that is not known.
 
     Raises ValueError for a sheet with no sprite or of another shape, and for the number of one that it does not have.
     """
@@ -379,23 +384,14 @@ class Sprites(nn.Module):
                 places, others, cast = self._follow(places, known)
                 surplus += others
                 begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
-                beliefs = self._beliefs(towards) if self.ways and known is not self.starts else {}
                 if self.ways is not None:
-                    told = self._steer(known, cast, places, beliefs, 0 if towards[-1] > 0 else PLAUSIBLE)
-                    moved = {place[:3]: new for place, new in told.items()}
-                    cast = [told.get(place, place) for place in cast]
-                    places = [
-                        place._replace(row=moved[place[:3]].row, column=moved[place[:3]].column)
-                        if place[:3] in moved
-                        else place
-                        for place in places
-                    ]
+                    beliefs = {} if begins else self._beliefs(towards)
+                    cast, places = self._steer(known, cast, places, beliefs, 0 if towards[-1] > 0 else PLAUSIBLE)
                 if met := self._met(known, cast):
                     places, cast, all_known = self.starts, self.starts, True
                 if self.ways is not None:
-                    if met or begins:
-                        beliefs = dict.fromkeys(self.movers, self.ways.anywhere())
-                    self._believe(towards, beliefs)
+                    anywhere = dict.fromkeys(self.movers, self.ways.anywhere())
+                    self._believe(towards, anywhere if met or begins else beliefs)
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
             scenes.append(Scene(places, surplus, all_known, met))
@@ -420,9 +416,9 @@ class Sprites(nn.Module):
         places: Sequence[Place],
         beliefs: dict[int, np.ndarray],
         plausible: float,
-    ) -> dict[Place, Place]:
-        """Where those of the cast go who are not found, or turn where that is not `plausible`: so likely, next to the
-        likeliest way. What is believed is written to."""
+    ) -> tuple[list[Place], list[Place]]:
+        """The cast and who is drawn, with those who are not found, or turn where that is not `plausible` (so likely,
+        next to the likeliest way), where they would be. What is believed is written to."""
         assert self.ways is not None
         who: list[int] = self.things.tolist()
         was, now = ({who[place.sprite] or place.was: place for place in some} for some in (last, cast))
@@ -452,10 +448,16 @@ class Sprites(nn.Module):
             if not seen or (sure and np.abs(would - to).sum() <= NEARLY):
                 to = would
             row, column = (int(part) - TILE // 2 for part in to)
-            inside = min(row, column) >= 0 and max(row, column) <= self.side - TILE
-            if inside and (row, column) != other[1:3]:
+            if (row, column) != other[1:3] and self._on_path(row, column):
                 told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
-        return told
+        shown_at = {other[:3]: place for other, place in told.items()}
+        drawn = [shown_at.get(place[:3], place) for place in places]
+        return [told.get(place, place) for place in cast], drawn
+
+    def _on_path(self, row: int, column: int) -> bool:
+        """Whether a tile may hold a sprite."""
+        inside = min(row, column) >= 0 and max(row, column) < STEP * len(self.paths)
+        return inside and bool(self.paths[row // STEP, column // STEP])
 
     def show(self, frames: Tensor, grounds: Tensor, scenes: Sequence[Scene]) -> None:
         """Draw what `forward` found over frames `[N, 3, 512, 512]`, which are written to.
@@ -609,11 +611,15 @@ class Sprites(nn.Module):
             if self.changing:
                 covers = [place for place in covers if self.changing not in (thing[place.sprite], thing[was.sprite])]
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
+            step = (cover.row - was.row, cover.column - was.column) if covers else (was.down, was.across)
             unseen = 0 if covers else min(was.unseen, PATIENCE) + 1
-            held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen))
+            held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen, down=step[0], across=step[1]))
         cast = [*went.values(), *held, *joined]
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
+        eaters = [place for place in cast if thing[place.sprite] == self.changing > 0]
         for i, place in enumerate(held):
+            if not thing[place.sprite] and any(_apart(place, eater) < self.meets for eater in eaters):
+                held[i] = place = place._replace(unseen=PATIENCE + 1)  # it was met, and is not there: it was eaten
             if self.home is not None and away and not thing[place.sprite] and place.unseen > PATIENCE:
                 home = Place(0, *self.home)
                 if any(_apart(other, home) <= HIDES for other in [*went.values(), *held]):

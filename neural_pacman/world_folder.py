@@ -4,6 +4,7 @@ world.json                  WorldConfig, with the SHA-256 of every file below bu
 background.png              the frame whose difference the autoencoder codes (a world may have none)
 other.png                   the other look, or both, of some of its spots, and what these bring (a world may have none)
 signs.png, sprites.png      the looks of what is drawn, as `neural_pacman.looks` reads them (a world may have none)
+ways.png                    where what moves may turn, as `neural_pacman.ways` reads it (a world may have none)
 autoencoder/, denoiser/, outcome/
                             config.json and diffusion_pytorch_model.safetensors each, as diffusers writes them
 scheduler/scheduler_config.json

@@ -161,6 +161,9 @@ def test_wrong_histories_are_refused(world: WorldModel) -> None:
         engine.reset(seed.latents, seed.actions[None], [generator(0)])
     with pytest.raises(ValueError, match="2 generators for 1 dreams"):
         engine.reset(seed.latents[None], seed.actions[None], [generator(0), generator(1)])
+    with pytest.raises(ValueError, match=r"known has shape \[1, 7\]; expected \[1, 0\]"):
+        known = torch.zeros(1, 7, dtype=torch.int16)
+        engine.reset(seed.latents[None], seed.actions[None], [generator(0)], known=known)
 
 
 @pytest.mark.parametrize("wrong", [{"num_dreams": 0}, {"num_inference_steps": 0}])

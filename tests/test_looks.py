@@ -14,7 +14,7 @@ from neural_pacman.autoencoder import MOST_LIVE, RENEWED, Decoded, FrameAutoenco
 from neural_pacman.engine import DreamEngine
 from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import FRAME_SIZE, prepare, psnr, to_images, to_tensor
-from neural_pacman.looks import PATIENCE, TILE
+from neural_pacman.looks import PATIENCE, TILE, Place
 from neural_pacman.world import WorldModel
 from training.looks import find_pictures
 from training.reader import PELLET_XY
@@ -924,3 +924,19 @@ def test_the_shipped_world_knows_its_game() -> None:
     figures = [shipped.signs.get_buffer(f"likely{i}")[:-1] for i in range(len(shipped.signs.places))]
     ten = [follows for follows in figures if len(follows) >= 10]  # the last look is nothing, before there is a figure
     assert len(ten) >= 3 and all(follows.sum(1).eq(2).all() for follows in ten)  # each stays or goes on to the next
+
+
+def test_one_of_several_that_was_met_and_is_not_there_was_eaten() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None and sprites.home is not None
+    things = sprites.things.tolist()
+    pacman = things.index(sprites.changing)
+    first, *others = sorted({*things} - {0, sprites.changing})
+    there = [Place(things.index(it), 92, 140 + 72 * i) for i, it in enumerate(others)]
+    for apart in (8, 40):
+        met = Place(things.index(0), 380, 260 + apart, was=first)
+        found = [Place(pacman, 380, 260), *there]
+        drawn, _, cast = sprites._follow(found, [*found, met])
+        home = [place for place in cast if things[place.sprite] == first]
+        assert [place[1:3] for place in home] == ([sprites.home] if apart == 8 else [])
+        assert any(place.sprite == met.sprite for place in drawn) == (apart == 40)

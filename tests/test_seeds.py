@@ -103,6 +103,7 @@ def test_a_dataset_gives_evenly_spaced_real_histories(world: WorldModel, sample:
     frames = episode.frames(seed.row - HISTORY + 1, seed.row + 1)
     torch.testing.assert_close(seed.latents, world.encode(to_tensor(frames)[None])[0])
     np.testing.assert_array_equal(seed.actions, episode.actions[seed.row - HISTORY + 1 : seed.row])
+    assert torch.equal(seed.known, world.follow(to_tensor(frames[:-1]))[0])
 
 
 def test_a_short_history_repeats_its_first_frame_standing_still(world: WorldModel, episodes: list[Episode]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from neural_pacman.autoencoder import FrameAutoencoder
+from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import prepare, psnr, to_images, to_tensor
 from neural_pacman.looks import TILE, Place
-from neural_pacman.ways import WAYS, Chase, Ways
+from neural_pacman.ways import WAYS, Chase, Turn, Ways
+from neural_pacman.world import WorldModel
 from tests.test_looks import chased, screen_with
+from training.ways import find_ways
 
 __all__ = ["chased"]
 
@@ -71,7 +77,7 @@ def test_every_turn_says_where_a_thing_is_heading_and_every_arrival_makes_it_cer
     assert there is not None and there.way < 0
     assert ways.nodes[there.belief.argmax()].tolist() == node(2, 0).tolist()
     assert WAYS[int(there.likely.argmax())] == (0, -1)
-    assert ways.place(there, LEFT, 8).tolist() == (node(2, 2) - (0, 4)).tolist()
+    assert ways.place(there, LEFT, np.array([8, 0])).tolist() == (node(2, 2) - (0, 4)).tolist()
 
 
 def test_what_is_chased_counts_where_it_was_a_little_before() -> None:
@@ -161,6 +167,9 @@ def test_a_dream_shows_a_turn_as_it_would_be_and_a_recording_as_it_is(steered: F
         now = steered._decide(dreamed, known)[0].known
         assert psnr(to_images(dreamed)[0], frames(goes)[0]) > 38, drawn
         recorded = steered.follow(to_tensor(frames(drawn)), known)
+        first_of_a_dream = to_tensor(frames(drawn))
+        steered._decide(first_of_a_dream, steered.before_recorded(known))
+        assert psnr(to_images(first_of_a_dream)[0], frames(drawn)[0]) > 38, drawn
         for after, (down, across) in ((now, goes), (recorded, drawn)):
             place, first = cyan(steered, after), cyan(steered, steered.follow(to_tensor(frames((0, 0)))))
             assert (place.row - first.row, place.column - first.column) == (down, across)
@@ -173,3 +182,91 @@ def test_who_is_not_found_goes_on_where_it_would(steered: FrameAutoencoder) -> N
         shown = to_tensor(gone)
         known = steered._decide(shown, known)[0].known
         assert psnr(to_images(shown)[0], frames(place)[0]) > 38, place
+
+
+ROWS, COLUMNS = 5, 9
+"""Nodes of the lattice on which pink is chased."""
+
+
+def play(rng: np.random.Generator, chases: bool) -> np.ndarray:
+    """Frames of pink, who wanders on the lattice 12 pixels a step, and cyan, 8 a step, who goes to where pink was when
+    it set out, or wanders too; until they come near each other."""
+
+    def ways(at: tuple[int, int]) -> list[tuple[int, int]]:
+        around = [(at[0] + down, at[1] + across) for down, across in WAYS]
+        return [place for place in around if 0 <= place[0] < ROWS and 0 <= place[1] < COLUMNS]
+
+    pink, cyan = np.array([0, 0]), np.array([ROWS - 1, COLUMNS - 1]) * UNIT
+    onward, towards, target = (0, 1), (ROWS - 1, COLUMNS - 2), (0, 0)
+    made = []
+    for step in range(60):
+        made.append(screen_with((0, *(pink + (200, 100))), (2, *(cyan + (200, 100)))))
+        if np.abs(pink - cyan).max() < 2 * UNIT:
+            break
+        if step % 2 == 0:
+            at = int(pink[0]) // UNIT, int(pink[1]) // UNIT
+            onward = ways(at)[int(rng.integers(len(ways(at))))]
+        if step % 3 == 0:
+            here = int(cyan[0]) // UNIT, int(cyan[1]) // UNIT
+            if here == target:
+                target = (round(pink[0] / UNIT), round(pink[1] / UNIT))
+            apart = [abs(down - target[0]) + abs(across - target[1]) for down, across in ways(here)]
+            good = [way for way, far in zip(ways(here), apart, strict=True) if far == min(apart) or not chases]
+            towards = good[int(rng.integers(len(good)))]
+        pink = pink + 12 * np.sign(np.array(onward) * UNIT - pink)
+        cyan = cyan + 8 * np.sign(np.array(towards) * UNIT - cyan)
+    return np.stack([prepare(screen) for screen in made])
+
+
+def test_where_things_turn_and_that_they_chase_is_found_in_recordings(chased: FrameAutoencoder) -> None:
+    background, other, signs, sprites, _ = chased.pictures
+    assert sprites is not None and background is not None
+    first = cyan(chased, chased.follow(to_tensor(frames((-40, 0)))))
+    lattice = sprites.copy()
+    paths = lattice[len(lattice) // 2 :]
+    white = paths == 255
+    paths[white.all(-1)] = 0
+    row, column = first.row + TILE // 2, first.column + TILE // 2
+    for down in range(ROWS):
+        paths[row + UNIT * down, column : column + UNIT * (COLUMNS - 1) + 1] = 255
+    for across in range(COLUMNS):
+        paths[row : row + UNIT * (ROWS - 1) + 1, column + UNIT * across] = 255
+    model = FrameAutoencoder.create("tiny", background, other, signs, lattice)
+    rng = np.random.default_rng(0)
+    found = find_ways(model, (play(rng, True) for _ in range(8)))
+    assert found is not None
+    nodes = np.argwhere(found.any(-1))
+    assert nodes[0].tolist() == [row, column] and len(nodes) == ROWS * COLUMNS
+    shortest, _, pace = found[row, column]
+    assert shortest >= 242 and pace == 8
+    assert find_ways(model, (play(rng, False) for _ in range(4))) is None
+    assert find_ways(FrameAutoencoder.create("tiny", background), ()) is None
+
+
+def test_who_is_drawn_nearly_where_it_would_be_is_shown_there(steered: FrameAutoencoder) -> None:
+    known = steered.follow(to_tensor(frames(*COMING[:2])))
+    for drawn, goes in (((0, 34), (0, 36)), ((2, 38), (0, 36)), ((0, 28), (0, 28))):  # and one that stands still
+        shown = to_tensor(frames(drawn))
+        steered._decide(shown, known)
+        assert psnr(to_images(shown)[0], frames(goes)[0]) > 38, drawn
+
+
+def test_the_shipped_world_knows_where_its_ghosts_are_heading(sample: Path) -> None:
+    shipped = WorldModel.from_pretrained("pacman", device="cpu").autoencoder
+    assert shipped.sprites is not None and shipped.sprites.ways is not None
+    ways = shipped.sprites.ways
+    assert len(ways.nodes) == 190 and ways.pace == 8 and len(shipped.sprites.movers) == 4
+    episode = next(iter(read_episodes(sample)))
+    turns: list[float] = []
+    took = ways.took
+
+    def counted(turn: Turn, way: int) -> np.ndarray:
+        turns.append(float(turn.likely[way] / turn.likely.sum()))
+        return took(turn, way)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ways, "took", counted)
+        known = shipped.follow(to_tensor(episode.frames(0, 60)))
+    assert len(turns) > 40 and np.mean(turns) > 0.7
+    beliefs = known[0, -shipped.parts[-1] : -1].view(4, -1).float().sum(1) / 32767
+    assert torch.allclose(beliefs, torch.ones(4), atol=0.01)
