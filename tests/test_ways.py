@@ -251,6 +251,23 @@ def test_who_is_drawn_nearly_where_it_would_be_is_shown_there(steered: FrameAuto
         assert psnr(to_images(shown)[0], frames(goes)[0]) > 38, drawn
 
 
+def test_who_is_hidden_in_a_dream_comes_out_where_it_would(steered: FrameAutoencoder) -> None:
+    known = steered.follow(to_tensor(frames(*COMING)))
+    assert steered.sprites is not None
+    things = steered.sprites.things.tolist()
+    pink, cyan_one = (Place(*row) for row in steered.cast_of(known)[0].tolist())
+    other = Place(things.index(things[cyan_one.sprite]), cyan_one.row, cyan_one.column + 6)
+    hidden = cyan_one._replace(row=other.row, column=other.column)  # as if somebody there hid it
+    beliefs = {things[cyan_one.sprite]: steered.sprites.ways.anywhere()} if steered.sprites.ways else {}
+    for plausible in (0, 0.25):
+        cast, drawn = steered.sprites._steer([pink, cyan_one], [pink, hidden], [pink], dict(beliefs), plausible)
+        goes = [place for place in cast if place.sprite == cyan_one.sprite]
+        assert [place[1:3] for place in goes] == [
+            (cyan_one.row + 4, cyan_one.column + 4) if plausible else (other.row, other.column)
+        ]
+        assert drawn == ([*goes, pink] if plausible else [pink])
+
+
 def test_the_shipped_world_knows_where_its_ghosts_are_heading(sample: Path) -> None:
     shipped = WorldModel.from_pretrained("pacman", device="cpu").autoencoder
     assert shipped.sprites is not None and shipped.sprites.ways is not None
