@@ -452,8 +452,8 @@ class Sprites(nn.Module):
                 told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
         shown_at = {other[:3]: place for other, place in told.items()}
         drawn = [shown_at.get(place[:3], place) for place in places]
-        at = {place[:3] for place in places}
-        drawn += [place for other, place in told.items() if other[:3] not in at]  # who was hidden, below all others
+        there = {place[:3] for place in places}
+        drawn += [place for other, place in told.items() if other[:3] not in there]  # who was hidden, below all others
         drawn.sort(key=lambda place: who[place.sprite] == self.changing)
         return [told.get(place, place) for place in cast], drawn
 
