@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from neural_pacman.autoencoder import FrameAutoencoder
 from neural_pacman.episodes import read_episodes
@@ -19,6 +20,7 @@ from training.ways import find_ways
 
 __all__ = ["chased"]
 
+DATA = Path(__file__).parent / "data"
 UP, DOWN, LEFT, RIGHT = range(4)
 UNIT, SIDE = 24, 552
 TOP, WEST = 148, 156
@@ -268,11 +270,13 @@ def test_who_is_hidden_in_a_dream_comes_out_where_it_would(steered: FrameAutoenc
         assert drawn == ([*goes, pink] if plausible else [pink])
 
 
-def test_the_shipped_world_knows_where_its_ghosts_are_heading(sample: Path) -> None:
+def test_recorded_ghosts_turn_as_is_believed(sample: Path) -> None:
     shipped = WorldModel.from_pretrained("pacman", device="cpu").autoencoder
-    assert shipped.sprites is not None and shipped.sprites.ways is not None
-    ways = shipped.sprites.ways
-    assert len(ways.nodes) == 190 and ways.pace == 8 and len(shipped.sprites.movers) == 4
+    heading = np.array(Image.open(DATA / "ways.png"))
+    model = FrameAutoencoder(shipped.dc, shipped.pixel_unshuffle, *shipped.pictures[:4], heading)
+    assert model.sprites is not None and model.sprites.ways is not None
+    ways = model.sprites.ways
+    assert len(ways.nodes) == 190 and ways.pace == 8 and len(model.sprites.movers) == 4
     episode = next(iter(read_episodes(sample)))
     turns: list[float] = []
     took = ways.took
@@ -283,7 +287,7 @@ def test_the_shipped_world_knows_where_its_ghosts_are_heading(sample: Path) -> N
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ways, "took", counted)
-        known = shipped.follow(to_tensor(episode.frames(0, 60)))
+        known = model.follow(to_tensor(episode.frames(0, 60)))
     assert len(turns) > 40 and np.mean(turns) > 0.7
-    beliefs = known[0, -shipped.parts[-1] : -1].view(4, -1).float().sum(1) / 32767
+    beliefs = known[0, -model.parts[-1] : -1].view(4, -1).float().sum(1) / 32767
     assert torch.allclose(beliefs, torch.ones(4), atol=0.01)
