@@ -350,6 +350,8 @@ class Sprites(nn.Module):
         self.ways = None if ways is None else Ways(ways)
         self.movers = sorted({*thing[np.bincount(thing)[thing] > 1].tolist()} - {self.changing}) if self.ways else []
         """The things of which it is known where they turn."""
+        if not self.movers:
+            self.ways = None
         if any(start.sprite >= len(tiles) for start in self.starts):
             raise ValueError(f"A scene begins with a sprite that is not one of the sheet's {len(tiles)}.")
 

@@ -31,12 +31,14 @@ def random_frames(batch: int, length: int) -> Tensor:
     return torch.rand(batch, length, 3, 512, 512, generator=random()) * 2 - 1
 
 
-def looks() -> tuple[np.ndarray, np.ndarray]:
-    """Signs and sprites of a screen of 200 px: a block that is white or black, and a red square."""
+def looks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signs, sprites and ways of a screen of 200 px: a block that is white or black, a red square, and two nodes."""
     signs, sprites = np.zeros((400, 200, 3), np.uint8), np.zeros((200, 200, 3), np.uint8)
     signs[10:20, 10:20] = 255
     sprites[2:22, 2:22] = (255, 0, 0)
-    return signs, sprites
+    ways = np.zeros((200, 200, 3), np.uint8)
+    ways[50, 50] = ways[50, 74] = 250, 64, 8
+    return signs, sprites, ways
 
 
 @pytest.fixture(scope="module")
