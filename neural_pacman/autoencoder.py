@@ -326,7 +326,8 @@ class FrameAutoencoder(nn.Module):
     def before_recorded(self, known: Tensor) -> Tensor:
         """What is known int16 `[N, M]`, and that the next frames are recorded ones: whatever they show is so."""
         known = known.clone()
-        known[:, sum(self.parts) - 1 : sum(self.parts) if self.parts[-1] else 0] = 1
+        if self.parts[-1]:
+            known[:, -1] = 1
         return known
 
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:

@@ -47,7 +47,8 @@ NO_PROGRESS: dict[str, int | float | bool] = {
 
 
 Start: TypeAlias = tuple[Tensor, Tensor, Tensor, int, int]
-"""A history to begin from: latents `[32, 32, 16, 16]`, actions `[31]`, and the episode and row it is of."""
+"""A history to begin from: latents `[32, 32, 16, 16]`, actions `[31]`, what is known before its newest frame `[M]`, and
+the episode and row it is of."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -385,15 +385,16 @@ class Sprites(nn.Module):
             if self.cast:
                 places, others, cast = self._follow(places, known)
                 surplus += others
-                begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
                 if self.ways is not None:
+                    begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
                     beliefs = {} if begins else self._beliefs(towards)
                     cast, places = self._steer(known, cast, places, beliefs, 0 if towards[-1] > 0 else PLAUSIBLE)
                 if met := self._met(known, cast):
                     places, cast, all_known = self.starts, self.starts, True
                 if self.ways is not None:
-                    anywhere = dict.fromkeys(self.movers, self.ways.anywhere())
-                    self._believe(towards, anywhere if met or begins else beliefs)
+                    if met or begins:
+                        beliefs = dict.fromkeys(self.movers, self.ways.anywhere())
+                    self._believe(towards, beliefs)
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
             scenes.append(Scene(places, surplus, all_known, met))
@@ -430,14 +431,14 @@ class Sprites(nn.Module):
                 beliefs.pop(it, None)
                 continue
             one, other = was[it], now[it]
-            at, to, step = _middle(one), _middle(other), np.array([one.down, one.across])
+            at, to, step = middle(one), middle(other), np.array([one.down, one.across])
             # Who is hidden goes with who hides it as far as recordings tell; in a dream, where it would.
             shown = any(place[:3] == other[:3] for place in places)
             found = not other.unseen and (shown or not plausible)
-            if not step.any() or (found and np.abs(to - at).sum() > 1.5 * self.ways.speed(step) + STEP):
+            if not step.any() or (found and not self.ways.may_be(at, step, to)):
                 continue
             before, after = was[self.changing], now[self.changing]
-            chase = Chase(_middle(before), np.array([before.down, before.across]), _middle(after))
+            chase = Chase(middle(before), np.array([before.down, before.across]), middle(after))
             turn = self.ways.turn(beliefs.get(it), at, step, to if found else None, chase)
             seen, would = found, self.ways.onward(at, step)
             sure = plausible > 0 and (turn is not None or self.ways.ahead(at, step) is None)
@@ -750,8 +751,8 @@ class _Search:
         self.most[near] = sums.masked_fill(self.tried[near] | ~self.sprites.paths[near], 0)
 
 
-def _middle(place: Place) -> np.ndarray:
-    """The middle of its tile, `[2]`."""
+def middle(place: Place) -> np.ndarray:
+    """The row and column of the middle of its tile, `[2]`."""
     return np.array([place.row, place.column]) + TILE // 2
 
 

@@ -139,6 +139,10 @@ class Ways:
         paces = round(far / self.pace) * self.pace if self.pace else 0
         return paces if abs(far - paces) <= OFF and paces else far
 
+    def may_be(self, at: np.ndarray, step: np.ndarray, to: np.ndarray) -> bool:
+        """Whether a thing that came so may have gone to this place: it is not much farther off than it came."""
+        return bool(np.abs(to - at).sum() <= 1.5 * self.speed(step) + OFF)
+
     def _axis(self, at: np.ndarray, step: np.ndarray) -> int:
         """Whether a thing that came so is going up or down, 0, or sideways, 1: after a turn it is on the way on which
         it left the node."""

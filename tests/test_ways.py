@@ -94,7 +94,6 @@ def test_what_is_chased_counts_where_it_was_a_little_before() -> None:
     ("at", "step", "to", "way"),
     [
         ((0, 20), (0, 8), (0, 28), RIGHT),
-        ((0, 20), (0, 8), (4, 24), None),  # there is no way down, and it goes none that there is
         ((0, 20), (0, 8), (0, 20), LEFT),  # it turned back at the node
         ((0, 12), (0, 8), (0, 20), None),  # it has not come so far
         ((0, 20), (0, 8), (0, 24), None),  # it has just come there
@@ -111,11 +110,14 @@ def test_it_is_told_which_way_a_thing_takes(
 ) -> None:
     ways, origin = Ways(screen()), node(0, 0)
     turn = ways.turn(None, origin + at, np.array(step), origin + to, STILL)
-    if to == (4, 24):
-        assert turn is not None and turn.way == DOWN and not turn.likely[DOWN]
-        assert np.array_equal(ways.took(turn, DOWN), ways.anywhere())
-    else:
-        assert (None if turn is None else turn.way) == way
+    assert (None if turn is None else turn.way) == way
+
+
+def test_a_way_that_there_is_not_tells_nothing() -> None:
+    ways = Ways(screen())
+    turn = ways.turn(None, node(0, 1) - (0, 4), np.array([0, 8]), node(0, 1) + (4, 0), STILL)
+    assert turn is not None and turn.way == DOWN and not turn.likely[DOWN]
+    assert np.array_equal(ways.took(turn, DOWN), ways.anywhere())
 
 
 def test_a_screen_without_two_nodes_side_by_side_is_refused() -> None:

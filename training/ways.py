@@ -16,7 +16,7 @@ import torch
 
 from neural_pacman.autoencoder import FrameAutoencoder
 from neural_pacman.frames import to_tensor
-from neural_pacman.looks import FAR, STEP, TILE, Place, Sprites
+from neural_pacman.looks import FAR, STEP, TILE, Place, Sprites, middle
 from neural_pacman.ways import OFF, Chase, Ways, straight
 
 Cast = dict[int, Place]
@@ -75,12 +75,8 @@ def _trail(model: FrameAutoencoder, run: np.ndarray) -> list[Cast]:
     return trail
 
 
-def _middle(place: Place) -> np.ndarray:
-    return np.array([place.row, place.column]) + TILE // 2
-
-
 def _step(one: Place, other: Place) -> np.ndarray:
-    return straight(_middle(other) - _middle(one))
+    return straight(middle(other) - middle(one))
 
 
 def _corners(trail: Sequence[Cast]) -> list[np.ndarray]:
@@ -93,11 +89,11 @@ def _corners(trail: Sequence[Cast]) -> list[np.ndarray]:
                 continue
             axis = int(np.abs(before).argmax())
             if step.all():
-                at = _middle(one[it])
-                at[axis] = _middle(other[it])[axis]
+                at = middle(one[it])
+                at[axis] = middle(other[it])[axis]
                 corners.append(at)
             elif step[1 - axis]:
-                corners.append(_middle(one[it]))
+                corners.append(middle(one[it]))
     return corners
 
 
@@ -150,11 +146,10 @@ def _surprise(ways: Ways, trails: Iterable[Sequence[Cast]], changing: int) -> tu
             beliefs = {it: belief for it, belief in beliefs.items() if it in here}
             if changing not in here:
                 continue
-            chase = Chase(_middle(one[changing]), _step(first[changing], one[changing]), _middle(other[changing]))
+            chase = Chase(middle(one[changing]), _step(first[changing], one[changing]), middle(other[changing]))
             for it in here - {changing}:
-                step, at, to = _step(first[it], one[it]), _middle(one[it]), _middle(other[it])
-                speed = int(np.abs(step).sum())
-                if not 0 < speed <= FAR // 2 or np.abs(to - at).sum() > 1.5 * speed + OFF:
+                step, at, to = _step(first[it], one[it]), middle(one[it]), middle(other[it])
+                if not 0 < np.abs(step).sum() <= FAR // 2 or not ways.may_be(at, step, to):
                     beliefs.pop(it, None)
                     continue
                 turn = ways.turn(beliefs.get(it), at, step, to, chase)
