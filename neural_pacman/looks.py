@@ -385,16 +385,16 @@ class Sprites(nn.Module):
             if self.cast:
                 places, others, cast = self._follow(places, known)
                 surplus += others
+                met = self._met(known, cast)  # as far as they were found: who is steered there meets a step later
                 if self.ways is not None:
                     begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
                     beliefs = {} if begins else self._beliefs(towards)
                     cast, places = self._steer(known, cast, places, beliefs, 0 if towards[-1] > 0 else PLAUSIBLE)
-                if met := self._met(known, cast):
-                    places, cast, all_known = self.starts, self.starts, True
-                if self.ways is not None:
                     if met or begins:
                         beliefs = dict.fromkeys(self.movers, self.ways.anywhere())
                     self._believe(towards, beliefs)
+                if met:
+                    places, cast, all_known = self.starts, self.starts, True
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
             scenes.append(Scene(places, surplus, all_known, met))
@@ -509,19 +509,23 @@ class Sprites(nn.Module):
 
     def _met(self, last: Sequence[Place], now: Sequence[Place]) -> bool:
         """Whether what changes spots came nearer to a thing in this step than it ever is: as far as it was seen, or
-        else as far as it would have gone on."""
+        else as far as it would have gone on. Who is hidden where one of several is may be another one of them."""
         who: list[int] = self.things.tolist()
         was, there = ({who[place.sprite]: place for place in places if who[place.sprite]} for places in (last, now))
         if not self.meets or not {self.changing} <= {*was} & {*there}:
             return False
+        others = [{place[1:3] for place in places if not who[place.sprite]} for places in (last, now)]
         for thing in {*was} & {*there} - {self.changing}:
             if there[thing].unseen > 1:  # it may be anywhere
                 continue
+            if there[thing][1:3] in others[1] or (there[thing].unseen and was[thing][1:3] in others[0]):
+                continue
             ways = []
             for one, other in ((was[thing], there[thing]), (was[self.changing], there[self.changing])):
-                went = other.row - one.row, other.column - one.column
-                down, across = (one.down, one.across) if other.unseen else went
-                ways.append((one.row, one.column, down, across))
+                begin = other if _apart(one, other) > FAR else one  # it was elsewhere meanwhile
+                went = other.row - begin.row, other.column - begin.column
+                down, across = (begin.down, begin.across) if other.unseen else went
+                ways.append((begin.row, begin.column, down, across))
             row, column, down, across = (int(a - b) for a, b in zip(*ways, strict=True))
             parts = [part / INSTANTS for part in range(INSTANTS + 1)]
             if min(max(abs(row + part * down), abs(column + part * across)) for part in parts) < self.meets:

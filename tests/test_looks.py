@@ -940,3 +940,19 @@ def test_one_of_several_that_was_met_and_is_not_there_was_eaten() -> None:
         home = [place for place in cast if things[place.sprite] == first]
         assert [place[1:3] for place in home] == ([sprites.home] if apart == 8 else [])
         assert any(place.sprite == met.sprite for place in drawn) == (apart == 40)
+
+
+def test_who_may_be_eaten_too_or_was_elsewhere_meets_nobody() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None
+    things = sprites.things.tolist()
+    pacman = Place(things.index(sprites.changing), 380, 260)
+    red, blue = (things.index(it) for it in (min({*things} - {0, sprites.changing}), 0))
+    near = Place(red, 380, 272, across=-8)
+    hidden, hides = near._replace(unseen=1), Place(blue, 380, 272)
+    assert sprites._met([pacman, near], [pacman, hidden])  # as far as it would have gone on
+    assert not sprites._met([pacman, near, hides], [pacman, hidden])  # with a frightened one, that was eaten
+    assert not sprites._met([pacman, near], [pacman, near._replace(column=264), hides._replace(column=264)])
+    across = near._replace(column=240)  # it passed him, or was lost from sight and came back far away
+    assert sprites._met([pacman, near], [pacman, across])
+    assert not sprites._met([pacman, near._replace(column=320)], [pacman, across])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from neural_pacman.autoencoder import FrameAutoencoder
 from neural_pacman.episodes import read_episodes
@@ -186,6 +187,18 @@ def test_who_is_not_found_goes_on_where_it_would(steered: FrameAutoencoder) -> N
         shown = to_tensor(gone)
         known = steered._decide(shown, known)[0].known
         assert psnr(to_images(shown)[0], frames(place)[0]) > 38, place
+
+
+def test_who_is_steered_to_whom_it_chases_meets_it_a_step_later(steered: FrameAutoencoder) -> None:
+    def near(down: int, across: int) -> Tensor:
+        return to_tensor(prepare(screen_with((0, AT[0] + 18, AT[1] + 54), (2, AT[0] + down, AT[1] + across)))[None])
+
+    known = steered.follow(torch.cat([near(*place) for place in COMING]))
+    assert cyan(steered, known).row == cyan(steered, steered.follow(near(0, 44))).row
+    for drawn, meets in (((-4, 48), False), ((10, 48), True)):  # shown 14 pixels above pink, then found there
+        now = steered._decide(near(*drawn), known)[0]
+        assert (now.lost | now.over).item() == meets, drawn
+        known = now.known
 
 
 ROWS, COLUMNS = 5, 9
