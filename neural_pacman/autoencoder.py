@@ -320,7 +320,7 @@ class FrameAutoencoder(nn.Module):
         known = self.blank(1) if known is None else known
         for frame in frames if self.decides else ():
             shown = frame[None].clone(memory_format=torch.contiguous_format)
-            known = self._decide(shown, self.before_recorded(known))[0].known
+            known = self._decide(shown, self.before_recorded(known), recorded=True)[0].known
         return known
 
     def before_recorded(self, known: Tensor) -> Tensor:
@@ -382,9 +382,9 @@ class FrameAutoencoder(nn.Module):
             frame.copy_(turned)
             known[spot] = 1 - known[spot]
 
-    def _decide(self, frames: Tensor, known: Tensor) -> tuple[Decoded, Tensor]:
+    def _decide(self, frames: Tensor, known: Tensor, recorded: bool = False) -> tuple[Decoded, Tensor]:
         """Decide all that is in doubt in frames, which are written to; returns these, and the spots of which nothing
-        was known and little is seen, bool `[N, spots]`."""
+        was known and little is seen, bool `[N, spots]`. Of `recorded` frames what nothing hides is as they show it."""
         spots, signs, cast, heading = known.long().split(self.parts, 1)
         cast = cast.unflatten(1, (-1, len(Place._fields)))
         decided = nothing_told(frames, known)
@@ -392,7 +392,7 @@ class FrameAutoencoder(nn.Module):
         before, last, doubts = spots, signs, spots < 0
         begun = [False] * len(frames)
         if self.maze is not None:
-            spots, doubts, seen = self._one_look(frames, spots, self._open(cast))
+            spots, doubts, seen = self._one_look(frames, spots, self._open(cast), recorded)
             self._show_spots(frames, spots, seen)
         if self.sprites is not None:
             was, (cast, heading, scenes) = cast, self.sprites(frames, cast, heading)
@@ -407,7 +407,7 @@ class FrameAutoencoder(nn.Module):
         points = None
         if self.maze is not None:
             points = (self.points * ((before == 1) & (spots == 0))).sum(1)
-            points = torch.where(_anew(before, spots).squeeze(1), -1, points)
+            points = torch.where(_anew(before, spots).squeeze(1) | recorded, -1, points)
         if self.signs is not None:
             signs = self.signs(frames, signs, in_change, points, begun)
         if points is not None and self.tells_points:
@@ -432,13 +432,16 @@ class FrameAutoencoder(nn.Module):
         near = self.sprites.reaches(cast, self.middles) & (self.bite == 0)
         return near | self.sprites.unknown(cast)[:, None]
 
-    def _one_look(self, frames: Tensor, last: Tensor, may_change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _one_look(
+        self, frames: Tensor, last: Tensor, may_change: Tensor, recorded: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """In which of its two looks every spot is shown in frames.
 
         `last` is whether it was the brighter one, int64 `[N, spots]`, -1 where that is not known; that of now is
         returned, and where nothing was known whether it could be the other one, bool `[N, spots]`, and which of their
         pixels nothing hides, bool `[N, pixels]`. One that may not change, bool `[N, spots]`, does so only together with
-        many others, as does one that brings points when it comes back.
+        many others, as does one that brings points when it comes back; but not where frames are `recorded` and show all
+        of it.
         """
         pixels = frames.view(*frames.shape[:2], -1)
         seen, way = pixels[:, :, self.two] - self.dark, self.bright - self.dark
@@ -452,6 +455,8 @@ class FrameAutoencoder(nn.Module):
         least = DECIDED_AT + LASTS * (last == 0)
         now = torch.where(count > 0, (brightness > least * all_of_it).long(), last)
         may_change = may_change & ~((self.points > 0) & (last == 0))
+        if recorded:
+            may_change = may_change | (count == torch.bincount(self.spot))
         now = torch.where(may_change | _anew(last, now) | (last < 0), now, last)
         doubts = (last < 0) & (count > 0) & ((brightness / all_of_it - DECIDED_AT).abs() < DOUBT)
         return now, doubts, shown > 0

@@ -550,6 +550,26 @@ def test_pellets_go_as_near_as_they_are_eaten(eating: FrameAutoencoder) -> None:
         assert [seen[place].max() > 200 for place in middles] == [False, False, True]  # the next one is too far
 
 
+def test_a_recorded_pellet_is_as_it_is_shown_wherever_it_is(eating: FrameAutoencoder) -> None:
+    def standing(known: Tensor) -> int:
+        return int(known[0, : eating.parts[0]].clamp(min=0).sum())
+
+    def followed(*screens: np.ndarray) -> Tensor:
+        return eating.follow(to_tensor(np.stack([prepare(screen) for screen in screens])))
+
+    pink, (row, column) = (0, PELLETS[9][0] - 8, PELLETS[9][1] + 8), PELLETS[-1]  # far away
+    all_of_them = screen_with(pink, pellets=PELLETS[10:])
+    one_less = screen_with(pink, pellets=PELLETS[10:-1])
+    count = standing(followed(all_of_them))
+    assert count == len(PELLETS[10:])
+    assert standing(followed(all_of_them, one_less)) == count - 1
+    assert standing(followed(all_of_them, one_less, all_of_them)) == count
+    half = screen_with(pink, (2, row - 10, column - 22), pellets=PELLETS[10:-1])  # cyan hides half of where it was
+    assert standing(followed(all_of_them, half)) == count
+    _, dreamed = after(eating, followed(all_of_them), one_less)
+    assert standing(dreamed) == count
+
+
 def test_who_is_met_ends_a_life(chased: FrameAutoencoder, drawn: FrameAutoencoder, living: FrameAutoencoder) -> None:
     assert drawn.sprites is not None and living.sprites is not None and chased.sprites is not None
     assert not drawn.sprites.meets and not living.sprites.meets and chased.sprites.meets == TILE // 2
