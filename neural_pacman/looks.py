@@ -93,6 +93,8 @@ PLAUSIBLE = 0.25
 PATIENCE = 8
 """Frames for which one of several that is not found, and that nobody hides, stays where it was; then it has gone home.
 A thing stays until it is found."""
+EATEN = PATIENCE + 2
+"""The same for one that was eaten, while it waits for another one to be off from home."""
 
 
 class Signs(nn.Module):
@@ -389,7 +391,11 @@ class Sprites(nn.Module):
                 if self.ways is not None:
                     begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
                     beliefs = {} if begins else self._beliefs(towards)
-                    cast, places = self._steer(known, cast, places, beliefs, 0 if towards[-1] > 0 else PLAUSIBLE)
+                    dreamed = not towards[-1] > 0
+                    found = places
+                    cast, places = self._steer(known, cast, found, beliefs, PLAUSIBLE if dreamed else 0)
+                    surplus += [place for place in found if place not in places]
+                    cast += self._behind(cast) if known and dreamed else []
                     if met or begins:
                         beliefs = dict.fromkeys(self.movers, self.ways.anywhere())
                     self._believe(towards, beliefs)
@@ -427,7 +433,8 @@ class Sprites(nn.Module):
         was, now = ({who[place.sprite] or place.was: place for place in some} for some in (last, cast))
         told: dict[Place, Place] = {}
         for it in self.movers:
-            if not {it, self.changing} <= {*was} & {*now} or _apart(was[it], now[it]) > FAR // 2:
+            gone = it in now and not who[now[it].sprite] and now[it].unseen > PATIENCE
+            if gone or not {it, self.changing} <= {*was} & {*now} or _apart(was[it], now[it]) > FAR // 2:
                 beliefs.pop(it, None)
                 continue
             one, other = was[it], now[it]
@@ -453,12 +460,31 @@ class Sprites(nn.Module):
             row, column = (int(part) - TILE // 2 for part in to)
             if (row, column) != other[1:3] and self._on_path(row, column):
                 told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
+                if not found and self._eaten(told[other], [after]):
+                    told[other] = told[other]._replace(unseen=EATEN)
         shown_at = {other[:3]: place for other, place in told.items()}
         drawn = [shown_at.get(place[:3], place) for place in places]
         there = {place[:3] for place in places}
         drawn += [place for other, place in told.items() if other[:3] not in there]  # who was hidden, below all others
-        drawn.sort(key=lambda place: who[place.sprite] == self.changing)
+        drawn = self._piled(drawn)
         return [told.get(place, place) for place in cast], drawn
+
+    def _piled(self, places: Iterable[Place]) -> list[Place]:
+        """Who is drawn over whom: what changes spots below whom it meets, and over whom it has eaten."""
+        who: list[int] = self.things.tolist()
+        return sorted(places, key=lambda place: (place.unseen == EATEN, who[place.sprite] == self.changing > 0))
+
+    def _eaten(self, place: Place, eaters: Iterable[Place]) -> bool:
+        """Whether this is one of several where it is met."""
+        return not self.things[place.sprite] and any(_apart(place, eater) < self.meets for eater in eaters)
+
+    def _behind(self, cast: Sequence[Place]) -> list[Place]:
+        """Who of those who are there at once has not been seen, each behind one of several who may hide it."""
+        who: list[int] = self.things.tolist()
+        covers = sorted((place for place in cast if not who[place.sprite]), key=lambda place: place.was)
+        away = sorted({*who} - {0, self.changing, *(who[place.sprite] or place.was for place in cast)})
+        some = zip(away[: max(0, self.cast - len(cast))], covers, strict=False)
+        return [cover._replace(was=it, unseen=0) for it, cover in some]
 
     def _on_path(self, row: int, column: int) -> bool:
         """Whether a tile may hold a sprite."""
@@ -594,7 +620,7 @@ class Sprites(nn.Module):
         thing: list[int] = self.things.tolist()
         who = [thing[was.sprite] or was.was for was in last]
         pairs = [
-            (not thing[now.sprite] or thing[now.sprite] != who[i], _apart(was, now), i, j)
+            (not thing[now.sprite] or thing[now.sprite] != who[i], _walked(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
             if self._may_be(was, now)
@@ -615,33 +641,32 @@ class Sprites(nn.Module):
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if self._goes_on(places) else []:
             # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
-            # did, or were hidden, something would have come of it.
+            # did, or were hidden, something would have come of it; and who was eaten hides nowhere.
             covers = [went[i] for i in walked if _apart(last[i], was) <= HIDES]
             covers += [place for place in places if _apart(place, was) <= HIDES]
             if self.changing:
                 covers = [place for place in covers if self.changing not in (thing[place.sprite], thing[was.sprite])]
+                covers = [] if was.unseen == EATEN else covers
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             step = (cover.row - was.row, cover.column - was.column) if covers else (was.down, was.across)
-            unseen = 0 if covers else min(was.unseen, PATIENCE) + 1
+            unseen = 0 if covers else max(was.unseen, min(was.unseen, PATIENCE) + 1)
             held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen, down=step[0], across=step[1]))
         cast = [*went.values(), *held, *joined]
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
         eaters = [place for place in cast if thing[place.sprite] == self.changing > 0]
         for i, place in enumerate(held):
-            if not thing[place.sprite] and any(_apart(place, eater) < self.meets for eater in eaters):
-                held[i] = place = place._replace(unseen=PATIENCE + 1)  # it was met, and is not there: it was eaten
+            if eaten := place.unseen == EATEN or self._eaten(place, eaters):  # it was met, and is not there
+                held[i] = place = place._replace(unseen=PATIENCE + 1)
             if self.home is not None and away and not thing[place.sprite] and place.unseen > PATIENCE:
                 home = Place(0, *self.home)
                 if any(_apart(other, home) <= HIDES for other in [*went.values(), *held]):
-                    held[i] = place._replace(unseen=PATIENCE)  # one after the other, or the one would hide the other
-                    continue
+                    held[i] = place._replace(unseen=EATEN if eaten else PATIENCE)
+                    continue  # one after the other, or the one would hide the other
                 back = place.was if place.was in away else away[0]
                 away.remove(back)
                 held[i] = home._replace(sprite=thing.index(back), unseen=1)
-        shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen <= PATIENCE)]
-        # Who is not found is above, and what changes spots below whom it meets.
-        shown = sorted([*shown, *places], key=lambda place: thing[place.sprite] == self.changing > 0)
-        return shown, surplus, [*went.values(), *held, *joined]
+        shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen != PATIENCE + 1)]
+        return self._piled([*shown, *places]), surplus, [*went.values(), *held, *joined]
 
     def _clear(self, frame: Tensor, ground: Tensor, places: Iterable[Place]) -> None:
         """Show the ground in place of what moves where sprites are, and beside them."""
@@ -763,6 +788,11 @@ def middle(place: Place) -> np.ndarray:
 def _apart(one: Place, other: Place) -> int:
     """How far two places are apart, the larger of both ways, in the game's pixels."""
     return max(abs(one.row - other.row), abs(one.column - other.column))
+
+
+def _walked(was: Place, now: Place) -> int:
+    """How far a place is from where one was that came so, or from where it would be, whichever is nearer."""
+    return min(_apart(was, now), _apart(was._replace(row=was.row + was.down, column=was.column + was.across), now))
 
 
 def spots(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

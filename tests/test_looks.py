@@ -976,3 +976,36 @@ def test_who_may_be_eaten_too_or_was_elsewhere_meets_nobody() -> None:
     across = near._replace(column=240)  # it passed him, or was lost from sight and came back far away
     assert sprites._met([pacman, near], [pacman, across])
     assert not sprites._met([pacman, near._replace(column=320)], [pacman, across])
+
+
+def test_who_is_eaten_while_another_comes_home_is_below_who_ate_it_until_then() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None and sprites.home is not None
+    things = sprites.things.tolist()
+    first, second, *others = sorted({*things} - {0, sprites.changing})
+    pacman = Place(things.index(sprites.changing), 380, 260)
+    there = [Place(things.index(it), 92, 140 + 72 * i) for i, it in enumerate(others)]
+    eaten = [Place(things.index(0), 380, 268, was=it) for it in (first, second)]
+    last = [pacman, *there, *eaten]
+    for step in range(3):  # the first is found at home, where it stays for a step
+        home = Place(things.index(first), sprites.home[0] - 16 * max(0, step - 1), sprites.home[1])
+        drawn, _, last = sprites._follow([pacman, *there, *([home] if step else [])], last)
+        waits = [place for place in last if place.was == second]
+        assert len(last) == 5 and len(waits) == (step < 2)
+        assert [place for place in drawn if not things[place.sprite]] == waits
+        assert not waits or drawn[-2:] == [pacman, waits[0]]
+    assert [place[1:3] for place in drawn if things[place.sprite] == second] == [sprites.home]
+
+
+def test_two_that_pass_each_other_stay_who_they_were() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None
+    things = sprites.things.tolist()
+    first, second, *_ = sorted({*things} - {0, sprites.changing})
+    blue = Place(things.index(0), 0, 0)
+    was = [
+        blue._replace(row=308, column=332, was=first, down=16),
+        blue._replace(row=332, column=340, was=second, across=16),
+    ]
+    _, _, cast = sprites._follow([blue._replace(row=324, column=332), blue._replace(row=332, column=356)], was)
+    assert {(place.was, *place[1:3]) for place in cast} == {(first, 324, 332), (second, 332, 356)}

@@ -189,6 +189,19 @@ def test_who_is_not_found_goes_on_where_it_would(steered: FrameAutoencoder) -> N
         assert psnr(to_images(shown)[0], frames(place)[0]) > 38, place
 
 
+def test_who_is_steered_is_not_shown_where_it_was_drawn(steered: FrameAutoencoder) -> None:
+    known = steered.follow(to_tensor(frames(*COMING)))
+    assert steered.sprites is not None
+    dreamed = to_tensor(frames((-4, 48)))
+    cast, heading = steered.cast_of(known), known[:, -steered.parts[-1] :].clone()
+    heading[:, -1] = -1
+    _, _, (scene,) = steered.sprites(dreamed, cast, heading)
+    steered.sprites.show(
+        dreamed, to_tensor(frames((0, 0)))[:, :, :1, :1] + 0 * dreamed, [scene._replace(all_known=False)]
+    )
+    assert psnr(to_images(dreamed)[0], frames((4, 48))[0]) > 38
+
+
 def test_who_is_steered_to_whom_it_chases_meets_it_a_step_later(steered: FrameAutoencoder) -> None:
     def near(down: int, across: int) -> Tensor:
         return to_tensor(prepare(screen_with((0, AT[0] + 18, AT[1] + 54), (2, AT[0] + down, AT[1] + across)))[None])
@@ -285,10 +298,60 @@ def test_who_is_hidden_in_a_dream_comes_out_where_it_would(steered: FrameAutoenc
         assert drawn == ([*goes, pink] if plausible else [pink])
 
 
-def test_recorded_ghosts_turn_as_is_believed(sample: Path) -> None:
+@pytest.fixture(scope="module")
+def knowing() -> FrameAutoencoder:
+    """The shipped one, that knows where ghosts are heading."""
     shipped = WorldModel.from_pretrained("pacman", device="cpu").autoencoder
     heading = np.array(Image.open(DATA / "ways.png"))
-    model = FrameAutoencoder(shipped.dc, shipped.pixel_unshuffle, *shipped.pictures[:4], heading)
+    return FrameAutoencoder(shipped.dc, shipped.pixel_unshuffle, *shipped.pictures[:4], heading)
+
+
+def test_who_was_never_seen_is_behind_who_may_hide_it_in_a_dream(knowing: FrameAutoencoder) -> None:
+    sprites = knowing.sprites
+    assert sprites is not None
+    things = sprites.things.tolist()
+    red, cyan_one, *others = sorted({*things} - {0, sprites.changing})
+    pacman, blue = Place(things.index(sprites.changing), 380, 260), Place(things.index(0), 92, 100)
+    frame = to_tensor(knowing.pictures[0])[None] if knowing.pictures[0] is not None else torch.empty(0)
+    shown = [pacman, Place(things.index(cyan_one), 284, 284), *(Place(things.index(it), 236, 332) for it in others[:1])]
+    turned = [pacman, blue._replace(row=284, column=284), shown[2]]
+
+    def drawn(places: list[Place]) -> Tensor:
+        seen = frame.clone()
+        sprites._draw(seen[0], places)
+        return seen
+
+    def cast(known: Tensor) -> list[int]:
+        places = [Place(*row) for row in knowing.cast_of(known)[0].tolist() if row[0] >= 0]
+        return sorted(things[place.sprite] or place.was for place in places if place.sprite != pacman.sprite)
+
+    known = knowing.follow(torch.cat([drawn(shown), drawn(turned)]))
+    assert cast(known) == [cyan_one, others[0]]
+    dreamed = drawn(turned)
+    known = knowing._decide(dreamed, known)[0].known
+    assert cast(known) == [red, cyan_one, others[0]]  # behind the blue one, the only one
+    known = knowing._decide(drawn([pacman, shown[2], Place(things.index(red), 188, 260)]), known)[0].known
+    assert red in cast(known)
+
+
+def test_one_of_several_that_would_walk_into_what_eats_is_eaten(knowing: FrameAutoencoder) -> None:
+    sprites = knowing.sprites
+    assert sprites is not None
+    things = sprites.things.tolist()
+    red = min({*things} - {0, sprites.changing})
+    for apart, eaten in ((20, True), (30, False)):
+        pacman = Place(things.index(sprites.changing), 284, 260)
+        blue = Place(things.index(0), 284, 260 + apart, 1, red, 0, -8)
+        cast, drawn = sprites._steer([pacman, blue], [pacman, blue], [blue, pacman], {}, 0.25)
+        assert [place.column for place in cast] == [260, 252 + apart]
+        assert drawn == (cast if eaten else cast[::-1])  # below him, or as before
+        _, _, cast = sprites._follow([pacman], cast)
+        (home,) = (place for place in cast if place.sprite != pacman.sprite)
+        assert (things[home.sprite] == red and home[1:3] == sprites.home) == eaten
+
+
+def test_recorded_ghosts_turn_as_is_believed(sample: Path, knowing: FrameAutoencoder) -> None:
+    model = knowing
     assert model.sprites is not None and model.sprites.ways is not None
     ways = model.sprites.ways
     assert len(ways.nodes) == 190 and ways.pace == 8 and len(model.sprites.movers) == 4
