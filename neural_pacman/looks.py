@@ -460,19 +460,23 @@ class Sprites(nn.Module):
             row, column = (int(part) - TILE // 2 for part in to)
             if (row, column) != other[1:3] and self._on_path(row, column):
                 told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
-                if not found and self._eaten(told[other], [after]):
+                if plausible and not found and self._eaten(told[other], [after]):
                     told[other] = told[other]._replace(unseen=EATEN)
         shown_at = {other[:3]: place for other, place in told.items()}
         drawn = [shown_at.get(place[:3], place) for place in places]
         there = {place[:3] for place in places}
         drawn += [place for other, place in told.items() if other[:3] not in there]  # who was hidden, below all others
-        drawn = self._piled(drawn)
+        drawn = self._piled(drawn, [now[self.changing]] if plausible and self.changing in now else ())
         return [told.get(place, place) for place in cast], drawn
 
-    def _piled(self, places: Iterable[Place]) -> list[Place]:
-        """Who is drawn over whom: what changes spots below whom it meets, and over whom it has eaten."""
+    def _piled(self, places: Iterable[Place], eaters: Sequence[Place] = ()) -> list[Place]:
+        """Who is drawn over whom: what changes spots below whom it meets, and over whom it eats."""
         who: list[int] = self.things.tolist()
-        return sorted(places, key=lambda place: (place.unseen == EATEN, who[place.sprite] == self.changing > 0))
+
+        def below(place: Place) -> tuple[bool, bool]:
+            return place.unseen == EATEN or self._eaten(place, eaters), who[place.sprite] == self.changing > 0
+
+        return sorted(places, key=below)
 
     def _eaten(self, place: Place, eaters: Iterable[Place]) -> bool:
         """Whether this is one of several where it is met."""

@@ -348,6 +348,9 @@ def test_one_of_several_that_would_walk_into_what_eats_is_eaten(knowing: FrameAu
         _, _, cast = sprites._follow([pacman], cast)
         (home,) = (place for place in cast if place.sprite != pacman.sprite)
         assert (things[home.sprite] == red and home[1:3] == sprites.home) == eaten
+    there, seen = pacman._replace(column=blue.column + 8), blue._replace(unseen=0)
+    for plausible, first in ((0.25, there), (0, seen)):  # seen there, in a dream or not
+        assert sprites._steer([pacman, seen], [there, seen], [seen, there], {}, plausible)[1][0] == first
 
 
 def test_recorded_ghosts_turn_as_is_believed(sample: Path, knowing: FrameAutoencoder) -> None:
