@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.ways import Chase, Ways
+from neural_pacman.ways import Chase, Heading, Ways
 
 TILE = 32
 """Side of the square that a sprite has on the sheet, in the game's pixels."""
@@ -367,7 +367,7 @@ class Sprites(nn.Module):
     @property
     def headings(self) -> int:
         """How much is known of where things are heading, and whether frames are recorded ones."""
-        return len(self.movers) * len(self.ways.nodes) + 1 if self.ways else 0
+        return 2 * len(self.movers) * len(self.ways.nodes) + 1 if self.ways else 0
 
     def forward(self, frames: Tensor, last: Tensor, heading: Tensor) -> tuple[Tensor, Tensor, list[Scene]]:
         """The sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], as `show` shows them.
@@ -397,7 +397,7 @@ class Sprites(nn.Module):
                     surplus += [place for place in found if place not in places]
                     cast += self._behind(cast) if known and dreamed else []
                     if met or begins:
-                        beliefs = dict.fromkeys(self.movers, self.ways.anywhere())
+                        beliefs = self._set_out()
                     self._believe(towards, beliefs)
                 if met:
                     places, cast, all_known = self.starts, self.starts, True
@@ -406,24 +406,32 @@ class Sprites(nn.Module):
             scenes.append(Scene(places, surplus, all_known, met))
         return now, going, scenes
 
-    def _beliefs(self, heading: Tensor) -> dict[int, np.ndarray]:
-        """What is believed of where things are heading, of those of which anything is."""
-        rows = heading[:-1].view(len(self.movers), -1).cpu().numpy() / BELIEF
-        return {it: row / row.sum() for it, row in zip(self.movers, rows, strict=True) if row[0] >= 0 < row.sum()}
+    def _set_out(self) -> dict[int, Heading]:
+        """What is believed when a scene begins: that things may be heading anywhere, from where they are then."""
+        assert self.ways is not None
+        who: list[int] = self.things.tolist()
+        nodes = {who[start.sprite]: self.ways.nearest(*middle(start)) for start in self.starts}
+        return {it: self.ways.anywhere(nodes.get(it, -1)) for it in self.movers}
 
-    def _believe(self, heading: Tensor, beliefs: dict[int, np.ndarray]) -> None:
+    def _beliefs(self, heading: Tensor) -> dict[int, Heading]:
+        """What is believed of where things are heading, of those of which anything is."""
+        rows = heading[:-1].view(len(self.movers), 2, -1).cpu().numpy()
+        known = {it: row for it, row in zip(self.movers, rows, strict=True) if row[0, 0] >= 0 < row[0].sum()}
+        return {it: Heading(to / to.sum(), since) for it, (to, since) in known.items()}
+
+    def _believe(self, heading: Tensor, beliefs: dict[int, Heading]) -> None:
         """Write what is believed."""
         heading[:] = -1
-        for it, row in zip(self.movers, heading[:-1].view(len(self.movers), -1), strict=True):
+        for it, row in zip(self.movers, heading[:-1].view(len(self.movers), 2, -1), strict=True):
             if it in beliefs:
-                row[:] = row.new_tensor(np.rint(beliefs[it] * BELIEF))
+                row[:] = row.new_tensor(np.stack([np.rint(beliefs[it].to * BELIEF), beliefs[it].since]))
 
     def _steer(
         self,
         last: Sequence[Place],
         cast: Sequence[Place],
         places: Sequence[Place],
-        beliefs: dict[int, np.ndarray],
+        beliefs: dict[int, Heading],
         plausible: float,
     ) -> tuple[list[Place], list[Place]]:
         """The cast and who is drawn, with those who are not found, or turn where that is not `plausible` (so likely,
@@ -433,6 +441,10 @@ class Sprites(nn.Module):
         was, now = ({who[place.sprite] or place.was: place for place in some} for some in (last, cast))
         told: dict[Place, Place] = {}
         for it in self.movers:
+            if {it, self.changing} <= {*was} & {*now} and self._came_home(was[it], now[it]):
+                goal = self.ways.nearest(*middle(now[self.changing]))
+                beliefs[it] = self.ways.set_out(self.ways.nearest(*middle(now[it])), goal)
+                continue
             gone = it in now and not who[now[it].sprite] and now[it].unseen > PATIENCE
             if gone or not {it, self.changing} <= {*was} & {*now} or _apart(was[it], now[it]) > FAR // 2:
                 beliefs.pop(it, None)
@@ -489,6 +501,11 @@ class Sprites(nn.Module):
         away = sorted({*who} - {0, self.changing, *(who[place.sprite] or place.was for place in cast)})
         some = zip(away[: max(0, self.cast - len(cast))], covers, strict=False)
         return [cover._replace(was=it, unseen=0) for it, cover in some]
+
+    def _came_home(self, was: Place, now: Place) -> bool:
+        """Whether one of several is a thing again where things are that come home."""
+        again = not self.things[was.sprite] and bool(self.things[now.sprite])
+        return again and self.home is not None and _apart(now, Place(0, *self.home)) <= HIDES
 
     def _on_path(self, row: int, column: int) -> bool:
         """Whether a tile may hold a sprite."""

@@ -4,7 +4,8 @@ In the data a thing that comes to where it was heading sets out for where what c
 along the paths, and keeps to that, whatever happens, until it is there. So its turns look like chance to who sees where
 everybody is, and few of them are: where a thing is heading follows from where it has been. What is believed of it is a
 probability for every node of the paths. Every turn says which of them are likely, and every arrival makes one of them
-certain.
+certain. Of two ways that are as short it is always the same one that leads from one place to another, so it is believed
+as well where a thing set out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ OFF = 2
 """How far, each way, a place that is found may be from where a thing is, in the game's pixels."""
 WAYS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Rows and columns of a step up, down, left and right."""
+UNLIKELY = 1e-4
+"""Where a thing is heading as little likely as that, it does not matter which of two ways it would take."""
 
 
 class Chase(NamedTuple):
@@ -38,15 +41,25 @@ class Chase(NamedTuple):
         return self.at + share * (self.step if share < 0 or np.abs(went).max() > LEAP else went)
 
 
+class Heading(NamedTuple):
+    """What is believed of a thing: how likely it is heading for each of `n` nodes, and the node where it set out if it
+    is, -1 where that is not known, `[n]` each."""
+
+    to: np.ndarray
+    since: np.ndarray
+
+
 class Turn(NamedTuple):
     """What a thing does at a node in a step: the node; how far before that it was, in the game's pixels; which of
-    `WAYS` it takes, -1 where that is not seen; how likely each of them was, `[4]`; and what was believed, `[n]`."""
+    `WAYS` it takes, -1 where that is not seen; how likely each of them was, `[4]`; what was believed; and how likely
+    each way was for who is heading for each node, `[n, 4]`."""
 
     node: int
     before: int
     way: int
     likely: np.ndarray
-    belief: np.ndarray
+    heading: Heading
+    turns: np.ndarray
 
 
 class Ways:
@@ -57,12 +70,15 @@ class Ways:
             nodes of the paths: where the middles of tiles are in which things may turn. Nodes that are as near to each
             other as the nearest, in a row or a column, are side by side. There it says in red how many of 255 turns go
             the shortest way, in green how long before a turn, in 255ths of a step, it was where what changes spots is
-            that counts, and in blue how far a thing goes in a step, in the game's pixels, or some times as far.
+            that counts, and in blue how far a thing goes in a step, in the game's pixels, or some times as far. With
+            `[2 * side, side, 3]`, the lower half says which of the ways that are as short lead from node to node (see
+            `choices`): in the row of the one and the column of the other, low byte in red, high byte in green.
 
     Raises ValueError for a screen without two nodes side by side.
     """
 
     def __init__(self, screen: np.ndarray) -> None:
+        screen, told = screen[: screen.shape[1]], screen[screen.shape[1] :]
         self.nodes = np.argwhere(screen.any(-1))
         apart = np.abs(self.nodes[:, None] - self.nodes)
         lengths = np.where(apart.min(-1) == 0, apart.sum(-1), 0)
@@ -86,18 +102,44 @@ class Ways:
             if (nearer == self.distance).all():
                 break
             self.distance = nearer
+        self.beside, self.shortest = beside, red / 255
+        """The node beside each on each of `WAYS`, -1 for none, `[n, 4]`; and the share of shortest ways."""
         ways = np.where(np.eye(count, dtype=bool)[:, None], there[:, :, None], shorter).swapaxes(1, 2)
         shortest, any_way = (kind / kind.sum(-1, keepdims=True).clip(1) for kind in (ways, there[:, None]))
-        self.turns = red / 255 * shortest + (1 - red / 255) * any_way
+        self.turns = self.shortest * shortest + (1 - self.shortest) * any_way
         """How likely each way is at every node for who is heading to another, `[n, n, 4]`."""
+        self.choices = told[:count, :count, :2] @ np.array([1, 256]) if len(told) else None
+        """Which of several ways that are as short are taken from node to node, `[n, n]`: their numbers, one after the
+        other, in two bits each; None where that is not known."""
+        self._paths: dict[tuple[int, int], dict[int, int]] = {}
+
+    def path(self, start: int, goal: int) -> dict[int, int]:
+        """The way that is taken at every node from one to another, as far as it is known."""
+        if (start, goal) not in self._paths:
+            path: dict[int, int] = {}
+            node, left = start, int(self.choices[start, goal]) if self.choices is not None else 0
+            while node != goal:
+                nearer = [
+                    way
+                    for way, other in enumerate(self.beside[node].tolist())
+                    if other >= 0 and self.distance[other, goal] < self.distance[node, goal]
+                ]
+                way = left & 3 if len(nearer) > 1 else nearer[0] if nearer else -1
+                if way not in nearer or (len(nearer) > 1 and self.choices is None):
+                    break
+                left >>= 2 * (len(nearer) > 1)
+                path[node] = way
+                node = int(self.beside[node, way])
+            self._paths[start, goal] = path
+        return self._paths[start, goal]
 
     def turn(
-        self, belief: np.ndarray | None, at: np.ndarray, step: np.ndarray, to: np.ndarray | None, chase: Chase
+        self, heading: Heading | None, at: np.ndarray, step: np.ndarray, to: np.ndarray | None, chase: Chase
     ) -> Turn | None:
         """What a thing does on the step from one place to another, or to where it is not seen; None if it passes no
         node, or may not be past it yet.
 
-        `belief` is what is believed of it, None for nothing, and `step` how it came to where it is, rows and columns.
+        `heading` is what is believed of it, None for nothing, and `step` how it came to where it is, rows and columns.
         """
         passed = self.ahead(at, step)
         if passed is None:
@@ -113,11 +155,20 @@ class Ways:
             back = rest[axis] * step[axis] < 0
             if way >= 0 and back and int((to - at)[axis] * np.sign(step[axis])) > OFF:
                 return None
-        belief = self.towards(*chase.at) if belief is None else belief.copy()
+        to_node, since = (part.copy() for part in heading or self.towards(*chase.at))
         # Who was heading for this node sets out anew.
-        arrived, belief[node] = belief[node], 0
-        belief[self.nearest(*chase.after(before / self.speed(step) - self.lag))] += arrived
-        return Turn(node, before, way, np.asarray(belief @ self.turns[node]), belief)
+        arrived, to_node[node] = to_node[node], 0
+        goal = self.nearest(*chase.after(before / self.speed(step) - self.lag))
+        if arrived >= to_node[goal]:
+            since[goal] = node
+        to_node[goal] += arrived
+        turns = self.turns[node].copy()
+        for other in np.flatnonzero((to_node > UNLIKELY) & (since >= 0)).tolist():
+            chosen = self.path(int(since[other]), other).get(node)
+            if chosen is not None:
+                turns[other] = (1 - self.shortest) * (self.beside[node] >= 0) / (self.beside[node] >= 0).sum()
+                turns[other, chosen] += self.shortest
+        return Turn(node, before, way, np.asarray(to_node @ turns), Heading(to_node, since), turns)
 
     def ahead(self, at: np.ndarray, step: np.ndarray) -> tuple[int, int] | None:
         """The node that a thing passes in a step, if it goes on as it came, and how far before it is; None for none."""
@@ -149,24 +200,29 @@ class Ways:
         left = at - self.nodes[np.abs(self.nodes - at).sum(-1).argmin()]
         return int(np.abs(left if step.all() else step).argmax())
 
-    def took(self, turn: Turn, way: int) -> np.ndarray:
-        """What is believed of a thing that goes this way, `[n]`."""
-        belief = turn.belief * self.turns[turn.node, :, way]
-        return belief / belief.sum() if belief.any() else self.anywhere()
+    def took(self, turn: Turn, way: int) -> Heading:
+        """What is believed of a thing that goes this way."""
+        to = turn.heading.to * turn.turns[:, way]
+        return turn.heading._replace(to=to / to.sum()) if to.any() else self.anywhere()
 
     def place(self, turn: Turn, way: int, step: np.ndarray) -> np.ndarray:
         """Where a thing is, `[2]`, that came so and goes this way."""
         return np.asarray(self.nodes[turn.node] + (self.speed(step) - turn.before) * np.array(WAYS[way]))
 
-    def anywhere(self) -> np.ndarray:
-        """What is believed of a thing that may be heading anywhere, `[n]`."""
-        return np.full(len(self.nodes), 1 / len(self.nodes))
+    def anywhere(self, since: int = -1) -> Heading:
+        """What is believed of a thing that may be heading anywhere, since it was at this node."""
+        return Heading(np.full(len(self.nodes), 1 / len(self.nodes)), np.full(len(self.nodes), since))
 
-    def towards(self, row: float, column: float) -> np.ndarray:
-        """What is believed, `[n]`, of a thing of which it is not known what it did, while what changes spots is here:
-        that it is as likely to be heading for somewhere near there as for anywhere."""
-        belief = np.exp(-self.distance[self.nearest(row, column)] / SPREAD)
-        return np.asarray(belief / belief.sum() + self.anywhere()) / 2
+    def set_out(self, since: int, goal: int) -> Heading:
+        """What is believed of a thing that sets out for a node where it is at another one."""
+        return self.anywhere(since)._replace(to=np.eye(len(self.nodes))[goal])
+
+    def towards(self, row: float, column: float) -> Heading:
+        """What is believed of a thing of which it is not known what it did, while what changes spots is here: that it
+        is as likely to be heading for somewhere near there as for anywhere."""
+        to, since = self.anywhere()
+        near = np.exp(-self.distance[self.nearest(row, column)] / SPREAD)
+        return Heading((near / near.sum() + to) / 2, since)
 
     def nearest(self, row: float, column: float) -> int:
         """The node nearest to a place."""

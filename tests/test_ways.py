@@ -13,11 +13,11 @@ from torch import Tensor
 from neural_pacman.autoencoder import FrameAutoencoder
 from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import prepare, psnr, to_images, to_tensor
-from neural_pacman.looks import TILE, Place
-from neural_pacman.ways import WAYS, Chase, Turn, Ways
+from neural_pacman.looks import TILE, Place, middle
+from neural_pacman.ways import WAYS, Chase, Heading, Turn, Ways
 from neural_pacman.world import WorldModel
 from tests.test_looks import chased, screen_with
-from training.ways import find_ways
+from training.ways import _search, find_ways
 
 __all__ = ["chased"]
 
@@ -51,9 +51,9 @@ STILL = Chase(node(0, 0), np.zeros(2, int), node(0, 0))
 """What is chased stands in the corner."""
 
 
-def certain(ways: Ways, down: int, across: int) -> np.ndarray:
+def certain(ways: Ways, down: int, across: int, since: int = -1) -> Heading:
     """The belief that a thing is heading for this node."""
-    return np.eye(len(ways.nodes))[ways.nearest(*node(down, across))]
+    return ways.set_out(since, ways.nearest(*node(down, across)))
 
 
 def test_who_is_heading_somewhere_goes_the_shortest_way() -> None:
@@ -67,18 +67,36 @@ def test_who_is_heading_somewhere_goes_the_shortest_way() -> None:
     assert np.allclose(astray, [0, 0.8 + 0.2 / 3, 0.2 / 3, 0.2 / 3])
 
 
+def test_of_ways_that_are_as_short_the_one_that_leads_there_is_taken() -> None:
+    start, goal = (0, 1), (2, 1)
+    for choice, way in ((LEFT, -1), (RIGHT, 1)):
+        told = np.zeros((SIDE, SIDE, 3), np.uint8)
+        plain = Ways(screen(shortest=250))
+        told[plain.nearest(*node(*start)), plain.nearest(*node(*goal)), 0] = choice
+        ways = Ways(np.concatenate([screen(shortest=250), told]))
+        at = ways.nearest(*node(*start))
+        path = [ways.nodes[there].tolist() for there in ways.path(at, ways.nearest(*node(*goal)))]
+        assert path == [node(*place).tolist() for place in (start, (0, 1 + way), (1, 1 + way), (2, 1 + way))]
+        for since, sure in ((at, True), (-1, False)):
+            heading = certain(ways, *goal, since)
+            turn = ways.turn(heading, node(*start), np.array([8, 0]), None, STILL)
+            assert turn is not None
+            assert turn.likely[choice] > 0.98 if sure else turn.likely[choice] == turn.likely[5 - choice]
+    assert plain.path(at, ways.nearest(*node(*goal))) == {}  # it is not known which
+
+
 def test_every_turn_says_where_a_thing_is_heading_and_every_arrival_makes_it_certain() -> None:
     ways = Ways(screen(shortest=250))
     turn = ways.turn(ways.anywhere(), node(0, 2) - (0, 4), np.array([0, 8]), node(0, 2) + (4, 0), STILL)
     assert turn is not None and turn.way == DOWN and turn.before == 4
-    belief = ways.took(turn, DOWN)
+    belief = ways.took(turn, DOWN).to
     believed = ways.nodes[belief > 1.5 / len(belief)]
     assert belief.sum() == pytest.approx(1) and (believed[:, 0] > TOP).all() and len(believed) >= 3
     # It comes to where it was heading, and sets out for where what is chased is.
     chase = Chase(node(2, 0), np.array([0, -12]), node(2, 0))
     there = ways.turn(certain(ways, 2, 2), node(2, 2) - (4, 0), np.array([8, 0]), None, chase)
     assert there is not None and there.way < 0
-    assert ways.nodes[there.belief.argmax()].tolist() == node(2, 0).tolist()
+    assert ways.nodes[there.heading.to.argmax()].tolist() == node(2, 0).tolist()
     assert WAYS[int(there.likely.argmax())] == (0, -1)
     assert ways.place(there, LEFT, np.array([8, 0])).tolist() == (node(2, 2) - (0, 4)).tolist()
 
@@ -88,7 +106,7 @@ def test_what_is_chased_counts_where_it_was_a_little_before() -> None:
         ways = Ways(screen(lag=lag))
         chase = Chase(node(0, 2), np.array([0, UNIT]), node(0, 3))
         turn = ways.turn(certain(ways, 2, 0), node(2, 0), np.array([0, -8]), None, chase)
-        assert turn is not None and ways.nodes[turn.belief.argmax()].tolist() == node(0, across).tolist(), lag
+        assert turn is not None and ways.nodes[turn.heading.to.argmax()].tolist() == node(0, across).tolist(), lag
 
 
 @pytest.mark.parametrize(
@@ -118,7 +136,7 @@ def test_a_way_that_there_is_not_tells_nothing() -> None:
     ways = Ways(screen())
     turn = ways.turn(None, node(0, 1) - (0, 4), np.array([0, 8]), node(0, 1) + (4, 0), STILL)
     assert turn is not None and turn.way == DOWN and not turn.likely[DOWN]
-    assert np.array_equal(ways.took(turn, DOWN), ways.anywhere())
+    assert np.array_equal(ways.took(turn, DOWN).to, ways.anywhere().to)
 
 
 def test_a_screen_without_two_nodes_side_by_side_is_refused() -> None:
@@ -218,9 +236,9 @@ ROWS, COLUMNS = 5, 9
 """Nodes of the lattice on which pink is chased."""
 
 
-def play(rng: np.random.Generator, chases: bool) -> np.ndarray:
+def play(rng: np.random.Generator, chases: bool, searches: bool = False) -> np.ndarray:
     """Frames of pink, who wanders on the lattice 12 pixels a step, and cyan, 8 a step, who goes to where pink was when
-    it set out, or wanders too; until they come near each other."""
+    it set out, one of the shortest ways or as it `searches`, or wanders too; until they come near each other."""
 
     def ways(at: tuple[int, int]) -> list[tuple[int, int]]:
         around = [(at[0] + down, at[1] + across) for down, across in WAYS]
@@ -228,6 +246,8 @@ def play(rng: np.random.Generator, chases: bool) -> np.ndarray:
 
     pink, cyan = np.array([0, 0]), np.array([ROWS - 1, COLUMNS - 1]) * UNIT
     onward, towards, target = (0, 1), (ROWS - 1, COLUMNS - 2), (0, 0)
+    tiles = [(column + 4, row + 4) for row in range(ROWS) for column in range(COLUMNS)]  # from where the maze begins
+    left: list[tuple[int, int]] = []
     made = []
     for step in range(60):
         made.append(screen_with((0, *(pink + (200, 100))), (2, *(cyan + (200, 100)))))
@@ -242,6 +262,11 @@ def play(rng: np.random.Generator, chases: bool) -> np.ndarray:
                 target = (round(pink[0] / UNIT), round(pink[1] / UNIT))
             apart = [abs(down - target[0]) + abs(across - target[1]) for down, across in ways(here)]
             good = [way for way, far in zip(ways(here), apart, strict=True) if far == min(apart) or not chases]
+            if searches:
+                begin, end = ((column + 4, row + 4) for row, column in (here, target))
+                left = left or [(row - 4, column - 4) for column, row in _search(begin, end, tiles)[1:]]
+                good = left[:1] or good
+                left = left[1:]
             towards = good[int(rng.integers(len(good)))]
         pink = pink + 12 * np.sign(np.array(onward) * UNIT - pink)
         cyan = cyan + 8 * np.sign(np.array(towards) * UNIT - cyan)
@@ -263,12 +288,13 @@ def test_where_things_turn_and_that_they_chase_is_found_in_recordings(chased: Fr
         paths[row : row + UNIT * (ROWS - 1) + 1, column + UNIT * across] = 255
     model = FrameAutoencoder.create("tiny", background, other, signs, lattice)
     rng = np.random.default_rng(0)
-    found = find_ways(model, (play(rng, True) for _ in range(8)))
-    assert found is not None
-    nodes = np.argwhere(found.any(-1))
-    assert nodes[0].tolist() == [row, column] and len(nodes) == ROWS * COLUMNS
-    shortest, _, pace = found[row, column]
-    assert shortest >= 242 and pace == 8
+    for searches in (False, True):
+        found = find_ways(model, (play(rng, True, searches) for _ in range(8)))
+        assert found is not None and len(found) == SIDE * (1 + searches)
+        nodes = np.argwhere(found[:SIDE].any(-1))
+        assert nodes[0].tolist() == [row, column] and len(nodes) == ROWS * COLUMNS
+        shortest, _, pace = found[row, column]
+        assert shortest >= 242 and pace == 8
     assert find_ways(model, (play(rng, False) for _ in range(4))) is None
     assert find_ways(FrameAutoencoder.create("tiny", background), ()) is None
 
@@ -334,6 +360,19 @@ def test_who_was_never_seen_is_behind_who_may_hide_it_in_a_dream(knowing: FrameA
     assert red in cast(known)
 
 
+def test_who_comes_home_sets_out_for_what_eats(knowing: FrameAutoencoder) -> None:
+    sprites = knowing.sprites
+    assert sprites is not None and sprites.home is not None and sprites.ways is not None
+    things = sprites.things.tolist()
+    red = min({*things} - {0, sprites.changing})
+    pacman, eyes = Place(things.index(sprites.changing), 380, 260), Place(things.index(0), *sprites.home, was=red)
+    for at, knows in ((sprites.home, True), ((188, 260), False)):  # where it is red again
+        beliefs = {red: sprites.ways.anywhere()}
+        sprites._steer([pacman, eyes], [pacman, Place(things.index(red), *at)], [], beliefs, 0.25)
+        goal = sprites.ways.nearest(*middle(pacman))
+        assert (beliefs.get(red, sprites.ways.anywhere()).to[goal] == 1) == knows
+
+
 def test_one_of_several_that_would_walk_into_what_eats_is_eaten(knowing: FrameAutoencoder) -> None:
     sprites = knowing.sprites
     assert sprites is not None
@@ -362,7 +401,7 @@ def test_recorded_ghosts_turn_as_is_believed(sample: Path, knowing: FrameAutoenc
     turns: list[float] = []
     took = ways.took
 
-    def counted(turn: Turn, way: int) -> np.ndarray:
+    def counted(turn: Turn, way: int) -> Heading:
         turns.append(float(turn.likely[way] / turn.likely.sum()))
         return took(turn, way)
 
@@ -370,5 +409,5 @@ def test_recorded_ghosts_turn_as_is_believed(sample: Path, knowing: FrameAutoenc
         patch.setattr(ways, "took", counted)
         known = model.follow(to_tensor(episode.frames(0, 60)))
     assert len(turns) > 40 and np.mean(turns) > 0.7
-    beliefs = known[0, -model.parts[-1] : -1].view(4, -1).float().sum(1) / 32767
+    beliefs = known[0, -model.parts[-1] : -1].view(4, 2, -1)[:, 0].float().sum(1) / 32767
     assert torch.allclose(beliefs, torch.ones(4), atol=0.01)

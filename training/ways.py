@@ -1,23 +1,25 @@
 """Where things turn, and what they do there: `ways.png` of `neural_pacman.ways`, found in recordings.
 
 Whoever turns within a step was where the row of one place crosses the column of the other: on a grid of nodes, as it
-shows. How long before a turn it counts where what changes spots was, and how often the way is the shortest, is tried:
-what was likely most often happened.
+shows. How long before a turn it counts where what changes spots was, how often the way is the shortest, and whether one
+search tells which of several ways that are as short is taken, is tried: what was likely most often happened.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from neural_pacman.autoencoder import FrameAutoencoder
-from neural_pacman.frames import to_tensor
-from neural_pacman.looks import FAR, STEP, TILE, Place, Sprites, middle
-from neural_pacman.ways import OFF, Chase, Ways, straight
+from neural_pacman.frames import FRAME_SIZE, to_tensor
+from neural_pacman.looks import FAR, STANDS_OUT, STEP, TILE, Place, Sprites, middle
+from neural_pacman.progress import progress_bar
+from neural_pacman.ways import OFF, WAYS, Chase, Heading, Ways, straight
 
 Cast = dict[int, Place]
 """Who is found on a screen, by the number of the thing."""
@@ -32,6 +34,12 @@ LAGS = (0, 32, 64, 96, 128)
 """What is tried: how long before a turn, in 255ths of a step."""
 SHORTEST = (230, 242, 250, 253)
 """And how many of 255 turns go the shortest way."""
+SEARCHED = (2, 3, 0, 1)
+"""The order, of `WAYS`, in which a search looks at what is beside a tile: left, right, up and down."""
+WALL = 1000
+"""What a tile that is no node costs."""
+MOST_CHOICES = 8
+"""Choices on a way that there is room for."""
 LEAST_GAIN = 0.2
 """Share of the surprise at what things do that must be gone where it is known where they are heading."""
 
@@ -55,9 +63,76 @@ def find_ways(model: FrameAutoencoder, runs: Iterable[np.ndarray]) -> np.ndarray
         return _surprise(Ways(screen), trails, sprites.changing)
 
     lag = min(LAGS, key=lambda lag: tried(SHORTEST[-1], lag))
+    alike, chosen = screen, np.concatenate([screen, _choices(Ways(screen), _numbers(nodes, sprites), sprites.side)])
+    before = tried(SHORTEST[-1], lag)
+    screen = chosen
+    if tried(SHORTEST[-1], lag) >= before:
+        screen = alike
     shortest = min(SHORTEST, key=lambda shortest: tried(shortest, lag))
     told, untold = tried(shortest, lag)
     return screen if told < (1 - LEAST_GAIN) * untold else None
+
+
+def _numbers(nodes: np.ndarray, sprites: Sprites) -> list[tuple[int, int]]:
+    """The column and row of every node's tile, counted from where the maze begins."""
+    drawn = (sprites.maze + 1 > STANDS_OUT).any(0).any(0).cpu().numpy()
+    begins = np.argwhere(drawn).min(0) * sprites.side / FRAME_SIZE if drawn.any() else np.zeros(2)
+    apart = np.abs(nodes[:, None] - nodes).sum(-1)
+    unit = apart[apart > 0].min()
+    return [(int(column), int(row)) for row, column in (nodes - begins) // unit]
+
+
+def _choices(ways: Ways, numbers: Sequence[tuple[int, int]], side: int) -> np.ndarray:
+    """Which of the ways that are as short a search takes from node to node, uint8 `[side, side, 3]` as `Ways` wants it.
+
+    Args:
+        numbers: the column and row of every node's tile.
+    """
+    told = np.zeros((side, side, 3), np.uint8)
+    node_at = {tile: node for node, tile in enumerate(numbers)}
+    for start in progress_bar(range(len(numbers)), desc="ways", unit="node"):
+        for goal in range(len(numbers)):
+            code, count, node = 0, 0, start
+            for tile in _search(numbers[start], numbers[goal], node_at)[1:]:
+                way = ways.beside[node].tolist().index(node_at[tile])
+                nearer = (ways.beside[node] >= 0) & (ways.distance[ways.beside[node], goal] < ways.distance[node, goal])
+                if not nearer[way]:
+                    break  # a roundabout way
+                if nearer.sum() > 1 and count < MOST_CHOICES:
+                    code, count = code | way << 2 * count, count + 1
+                node = node_at[tile]
+            told[start, goal, :2] = code & 255, code >> 8
+    return told
+
+
+def _search(start: tuple[int, int], goal: tuple[int, int], nodes: Container[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The tiles (column, row) on the way from one to another, both counted, none if there is no way.
+
+    It is an A* search by Manhattan distance that keeps what it has yet to look at in a set, walls among it for what
+    they cost, and takes the first of the nearest: so it depends on the order of the set, which goes by the hashes of
+    tuples of integers and is always the same. The game of the public recordings searches like that (PyPacman, MIT).
+    """
+    first = (*start, 0)
+    far, before = {first: 0}, {first: first}
+    left, done = {first}, set()
+    while left:
+        tile = min(left, key=lambda it: it[2] + far[it] + abs(it[0] - goal[0]) + abs(it[1] - goal[1]))
+        if tile[:2] == goal:
+            way = [tile]
+            while way[-1] != first:
+                way.append(before[way[-1]])
+            return [(column, row) for column, row, _ in reversed(way)]
+        if tile[2]:
+            return []  # nothing but walls is left
+        left.remove(tile)
+        done.add(tile)
+        for down, across in (WAYS[way] for way in SEARCHED):
+            place = tile[0] + across, tile[1] + down
+            beside = (*place, 0 if place in nodes else WALL)
+            if beside not in done and beside not in left:
+                far[beside], before[beside] = far[tile] + 1, tile
+                left.add(beside)
+    return []
 
 
 @torch.no_grad()
@@ -132,15 +207,18 @@ def _grid(corners: Sequence[np.ndarray], sprites: Sprites) -> np.ndarray | None:
     points = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 2)
     corner = (points - TILE // 2) // STEP
     inside = (corner >= 0).all(1) & (corner < sprites.paths.shape[0]).all(1)
+    near = F.max_pool2d(sprites.paths.float()[None], 2 * (OFF // STEP) + 1, 1, OFF // STEP)[0] > 0
     points, corner = points[inside], corner[inside]
-    return points[sprites.paths.cpu().numpy()[tuple(corner.T)]]
+    nodes = points[near.cpu().numpy()[tuple(corner.T)]]
+    beside = np.abs(nodes[:, None] - nodes).sum(-1) == unit
+    return nodes[beside.any(1)]
 
 
 def _surprise(ways: Ways, trails: Iterable[Sequence[Cast]], changing: int) -> tuple[float, float]:
     """How little likely what things do at nodes is, in nats, where it is known what they did before, and where not."""
     told, untold = [], []
     for trail in trails:
-        beliefs: dict[int, np.ndarray] = {}
+        beliefs: dict[int, Heading] = {}
         for first, one, other in zip(trail, trail[1:], trail[2:], strict=False):
             here = {*first} & {*one} & {*other}
             beliefs = {it: belief for it, belief in beliefs.items() if it in here}
