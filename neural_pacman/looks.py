@@ -478,8 +478,12 @@ class Sprites(nn.Module):
         drawn = [shown_at.get(place[:3], place) for place in places]
         there = {place[:3] for place in places}
         drawn += [place for other, place in told.items() if other[:3] not in there]  # who was hidden, below all others
-        drawn = self._piled(drawn, [now[self.changing]] if plausible and self.changing in now else ())
-        return [told.get(place, place) for place in cast], drawn
+        cast = [told.get(place, place) for place in cast]
+        over = self.ways.over
+        if plausible and any(over):  # it is known who is over whom, so whoever is hidden may be the one who shows
+            drawn += [place for place in cast if who[place.sprite] in self.movers and place not in drawn]
+            drawn.sort(key=lambda place: -over[who[place.sprite] or place.was])
+        return cast, self._piled(drawn, [now[self.changing]] if plausible and self.changing in now else ())
 
     def _piled(self, places: Iterable[Place], eaters: Sequence[Place] = ()) -> list[Place]:
         """Who is drawn over whom: what changes spots below whom it meets, and over whom it eats."""

@@ -72,7 +72,8 @@ class Ways:
             the shortest way, in green how long before a turn, in 255ths of a step, it was where what changes spots is
             that counts, and in blue how far a thing goes in a step, in the game's pixels, or some times as far. With
             `[2 * side, side, 3]`, the lower half says which of the ways that are as short lead from node to node (see
-            `choices`): in the row of the one and the column of the other, low byte in red, high byte in green.
+            `choices`): in the row of the one and the column of the other, low byte in red, high byte in green. And in
+            the row of a thing's number, in the first column, blue says over how many others it is drawn, and one more.
 
     Raises ValueError for a screen without two nodes side by side.
     """
@@ -111,6 +112,8 @@ class Ways:
         self.choices = told[:count, :count, :2] @ np.array([1, 256]) if len(told) else None
         """Which of several ways that are as short are taken from node to node, `[n, n]`: their numbers, one after the
         other, in two bits each; None where that is not known."""
+        self.over: list[int] = told[:, 0, 2].tolist()
+        """Over how many others a thing of this number is drawn, and one more; 0 where that is not known."""
         self._paths: dict[tuple[int, int], dict[int, int]] = {}
 
     def path(self, start: int, goal: int) -> dict[int, int]:

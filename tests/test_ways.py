@@ -17,7 +17,7 @@ from neural_pacman.looks import TILE, Place, middle
 from neural_pacman.ways import WAYS, Chase, Heading, Turn, Ways
 from neural_pacman.world import WorldModel
 from tests.test_looks import chased, screen_with
-from training.ways import _search, find_ways
+from training.ways import _over, _search, find_ways
 
 __all__ = ["chased"]
 
@@ -371,6 +371,27 @@ def test_who_comes_home_sets_out_for_what_eats(knowing: FrameAutoencoder) -> Non
         sprites._steer([pacman, eyes], [pacman, Place(things.index(red), *at)], [], beliefs, 0.25)
         goal = sprites.ways.nearest(*middle(pacman))
         assert (beliefs.get(red, sprites.ways.anywhere()).to[goal] == 1) == knows
+
+
+def test_who_is_over_whom_in_a_dream_is_as_recordings_show_it(knowing: FrameAutoencoder) -> None:
+    sprites = knowing.sprites
+    assert sprites is not None and sprites.ways is not None
+    things = sprites.things.tolist()
+    red, cyan_one, *_ = sorted({*things} - {0, sprites.changing})
+    pacman = Place(things.index(sprites.changing), 380, 260)
+    one, other = (Place(things.index(it), 188, 300, across=8) for it in (red, cyan_one))
+    assert _over([[{cyan_one: other, red: one}, {red: one, cyan_one: other._replace(column=310)}]]) == {
+        red: 0,
+        cyan_one: 1,
+    }
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        for over in ([], [2 if it == cyan_one else 1 for it in range(sprites.side)]):
+            patch.setattr(sprites.ways, "over", over)
+            for plausible in (0, 0.25):  # red is found where cyan is too
+                _, drawn = sprites._steer([], [one, pacman, other], [one], {}, plausible)
+                shown += [[things[place.sprite] for place in drawn]]
+    assert shown == [[red]] * 3 + [[cyan_one, red]]
 
 
 def test_one_of_several_that_would_walk_into_what_eats_is_eaten(knowing: FrameAutoencoder) -> None:

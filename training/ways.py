@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ def find_ways(model: FrameAutoencoder, runs: Iterable[np.ndarray]) -> np.ndarray
 
     lag = min(LAGS, key=lambda lag: tried(SHORTEST[-1], lag))
     alike, chosen = screen, np.concatenate([screen, _choices(Ways(screen), _numbers(nodes, sprites), sprites.side)])
+    for it, count in _over(trails).items():
+        chosen[sprites.side + it, 0, 2] = 1 + count
     before = tried(SHORTEST[-1], lag)
     screen = chosen
     if tried(SHORTEST[-1], lag) >= before:
@@ -71,6 +73,16 @@ def find_ways(model: FrameAutoencoder, runs: Iterable[np.ndarray]) -> np.ndarray
     shortest = min(SHORTEST, key=lambda shortest: tried(shortest, lag))
     told, untold = tried(shortest, lag)
     return screen if told < (1 - LEAST_GAIN) * untold else None
+
+
+def _over(trails: Iterable[Sequence[Cast]]) -> dict[int, int]:
+    """Over how many others every thing is drawn that is ever seen where another one is: who is hidden is named last."""
+    seen: Counter[tuple[int, int]] = Counter()
+    for cast in (cast for trail in trails for cast in trail):
+        things = [it for it, place in cast.items() if not place.was]  # who is one of several looks like all of them
+        seen.update((one, other) for one, other in combinations(things, 2) if cast[one][1:3] == cast[other][1:3])
+    ever = {it for pair in seen for it in pair}
+    return {it: sum(seen[it, other] > seen[other, it] for other in ever) for it in ever}
 
 
 def _numbers(nodes: np.ndarray, sprites: Sprites) -> list[tuple[int, int]]:
