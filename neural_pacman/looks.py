@@ -483,6 +483,8 @@ class Sprites(nn.Module):
         if plausible and any(over):  # it is known who is over whom, so whoever is hidden may be the one who shows
             drawn += [place for place in cast if who[place.sprite] in self.movers and place not in drawn]
             drawn.sort(key=lambda place: -over[who[place.sprite] or place.was])
+            top = {place[1:3]: place for place in reversed(drawn)}
+            drawn = [place for place in drawn if place == top[place[1:3]] or who[place.sprite] not in self.movers]
         return cast, self._piled(drawn, [now[self.changing]] if plausible and self.changing in now else ())
 
     def _piled(self, places: Iterable[Place], eaters: Sequence[Place] = ()) -> list[Place]:
