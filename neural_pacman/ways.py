@@ -75,11 +75,14 @@ class Ways:
             `choices`): in the row of the one and the column of the other, low byte in red, high byte in green. And in
             the row of a thing's number, in the first column, blue says over how many others it is drawn, and one more.
 
-    Raises ValueError for a screen without two nodes side by side.
+    Raises ValueError for a screen of another shape, or without two nodes side by side.
     """
 
     def __init__(self, screen: np.ndarray) -> None:
-        screen, told = screen[: screen.shape[1]], screen[screen.shape[1] :]
+        side = screen.shape[1]
+        if len(screen) not in (side, 2 * side):
+            raise ValueError(f"The ways have shape {list(screen.shape)}; expected {side} rows or twice as many.")
+        screen, told = screen[:side], screen[side:]
         self.nodes = np.argwhere(screen.any(-1))
         apart = np.abs(self.nodes[:, None] - self.nodes)
         lengths = np.where(apart.min(-1) == 0, apart.sum(-1), 0)

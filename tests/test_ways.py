@@ -139,7 +139,9 @@ def test_a_way_that_there_is_not_tells_nothing() -> None:
     assert np.array_equal(ways.took(turn, DOWN).to, ways.anywhere().to)
 
 
-def test_a_screen_without_two_nodes_side_by_side_is_refused() -> None:
+def test_a_screen_of_another_shape_or_without_two_nodes_side_by_side_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[600, 552, 3\]; expected 552 rows or twice as many"):
+        Ways(np.zeros((600, SIDE, 3), np.uint8))
     lonely = np.zeros((SIDE, SIDE, 3), np.uint8)
     lonely[100, 100] = lonely[124, 124] = 255
     with pytest.raises(ValueError, match="no two nodes side by side"):
