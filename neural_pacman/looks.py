@@ -555,9 +555,10 @@ class Sprites(nn.Module):
 
     def _may_be(self, was: Place, now: Place) -> bool:
         """Whether one that was shown may be this one: a thing may turn into what there are several of where it is, and
-        back, but for what changes spots."""
+        back there or where it comes home, or anywhere once it was not found; but for what changes spots."""
         one, other = int(self.things[was.sprite]), int(self.things[now.sprite])
-        turns = not one * other and one + other != self.changing and (not one or _apart(was, now) <= FAR)
+        came = not one and (self.home is None or was.unseen > 0 or _apart(now, Place(0, *self.home)) <= FAR)
+        turns = not one * other and one + other != self.changing and (came or _apart(was, now) <= FAR)
         return one == other or turns
 
     def _met(self, last: Sequence[Place], now: Sequence[Place]) -> bool:

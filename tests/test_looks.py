@@ -1009,3 +1009,15 @@ def test_two_that_pass_each_other_stay_who_they_were() -> None:
     ]
     _, _, cast = sprites._follow([blue._replace(row=324, column=332), blue._replace(row=332, column=356)], was)
     assert {(place.was, *place[1:3]) for place in cast} == {(first, 324, 332), (second, 332, 356)}
+
+
+def test_one_of_several_is_a_thing_again_where_it_is_or_comes_home() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None and sprites.home is not None
+    things = sprites.things.tolist()
+    red = things.index(min({*things} - {0, sprites.changing}))
+    blue, home = Place(things.index(0), 380, 92), Place(red, *sprites.home)
+    for now, may in ((Place(red, 380, 132), True), (home, True), (Place(red, 92, 260), False)):
+        assert sprites._may_be(blue, now) == may
+        assert sprites._may_be(blue._replace(unseen=1), now)
+    assert not sprites._may_be(home, blue) and sprites._may_be(home, home._replace(column=92))
