@@ -390,7 +390,7 @@ class FrameAutoencoder(nn.Module):
         decided = nothing_told(frames, known)
         in_change = torch.ones_like(decided.lost)
         before, last, doubts = spots, signs, spots < 0
-        begun = [False] * len(frames)
+        begun, fed = [False] * len(frames), [True] * len(frames)
         if self.maze is not None:
             spots, doubts, seen = self._one_look(frames, spots, self._open(cast), recorded)
             self._show_spots(frames, spots, seen)
@@ -403,13 +403,13 @@ class FrameAutoencoder(nn.Module):
                 if bitten.any():
                     self._show_spots(frames, spots, seen)
             self.sprites.show(frames, self._grounds(spots), scenes)
-            in_change = self.sprites.moved(was, cast)
+            in_change, fed = self.sprites.moved(was, cast), self.sprites.fed(was, cast)
         points = None
         if self.maze is not None:
             points = (self.points * ((before == 1) & (spots == 0))).sum(1)
             points = torch.where(_anew(before, spots).squeeze(1) | recorded, -1, points)
         if self.signs is not None:
-            signs = self.signs(frames, signs, in_change, points, begun)
+            signs = self.signs(frames, signs, in_change, points, begun, fed)
         if points is not None and self.tells_points:
             decided = decided._replace(points=torch.where((before < 0).all(1), -1, points))
         lasts = [self.signs is not None and self.signs.last_life(looks) for looks in last.tolist()]

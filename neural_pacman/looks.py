@@ -170,13 +170,15 @@ class Signs(nn.Module):
         in_change: Tensor,
         points: Tensor | None = None,
         begun: Sequence[bool] | None = None,
+        fed: Sequence[bool] | None = None,
     ) -> Tensor:
         """Show every sign of frames `[N, 3, 512, 512]` in [-1, 1], written to, in the look that it is nearest to.
 
         `last` are the looks that were shown before, int64 `[N, signs]`, -1 where it is not known; those of now are
         returned. Where nothing is in change, bool `[N]`, another one must be much nearer. And the number that they make
-        grows by `points`, int64 `[N]`, unless these are negative: then it may have become any. The other signs count
-        lives: where a scene has `begun` because one was lost, they go on.
+        grows by `points`, int64 `[N]`, unless these are negative: then it may have become any; by what others bring
+        only where one may have been eaten (`fed`). The other signs count lives: where a scene has `begun` because one
+        was lost, they go on.
         """
         now = torch.empty_like(last)
         number = {i for i, _ in self.figures}
@@ -191,9 +193,9 @@ class Signs(nn.Module):
             same = last[:, i, None] == torch.arange(len(looks), device=last.device)
             now[:, i] = torch.where(same, stays / follows * apart, apart).argmin(1)
         if points is not None:
-            for before, after, more in zip(last, now, points.tolist(), strict=True):
-                for i, look in self._counted(before.tolist(), after.tolist(), more):
-                    after[i] = look
+            for n, more in enumerate(points.tolist()):
+                for i, look in self._counted(last[n].tolist(), now[n].tolist(), more, not fed or fed[n]):
+                    now[n, i] = look
         for n, before in enumerate(last.tolist()):
             for i in self._lives() if begun and begun[n] else []:
                 now[n, i] = self.following[i][before[i]] if before[i] >= 0 else now[n, i]
@@ -219,14 +221,14 @@ class Signs(nn.Module):
         text = "".join(str(figure) for figure in figures if figure >= 0)
         return int(text) if text and len(figures) == len(self.figures) else None
 
-    def _counted(self, last: Sequence[int], nearest: Sequence[int], points: int) -> list[tuple[int, int]]:
-        """The signs of a number that grew by so many points of spots, and by what the nearest looks say of others,
-        and their looks; none where that cannot be."""
+    def _counted(self, last: Sequence[int], nearest: Sequence[int], points: int, fed: bool) -> list[tuple[int, int]]:
+        """The signs of a number that grew by so many points of spots, and if somebody was `fed` on by what the nearest
+        looks say of others, and their looks; none where that cannot be."""
         before, seen = self.number(last), self.number(nearest)
         if before is None or points < 0:
             return []
         number = before + points
-        if seen is not None and seen > number:
+        if fed and seen is not None and seen > number:
             number += (seen - before) // self.others * self.others
         text = str(number)
         due = [int(figure) for figure in text] + [-1] * (len(self.figures) - len(text))
@@ -473,7 +475,14 @@ class Sprites(nn.Module):
             if (row, column) != other[1:3] and self._on_path(row, column):
                 told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
                 if plausible and not found and self._eaten(told[other], [after]):
-                    told[other] = told[other]._replace(unseen=EATEN)
+                    rest = [place for place in cast if place is not other]
+                    is_there = any(who[place.sprite] == it for place in rest)  # who is who was taken for another
+                    home = None if is_there else self._home(it, rest)
+                    told[other] = home or told[other]._replace(unseen=EATEN)
+                    if home:
+                        beliefs[it] = self.ways.set_out(
+                            self.ways.nearest(*middle(home)), self.ways.nearest(*middle(after))
+                        )
         shown_at = {other[:3]: place for other, place in told.items()}
         drawn = [shown_at.get(place[:3], place) for place in places]
         there = {place[:3] for place in places}
@@ -507,6 +516,17 @@ class Sprites(nn.Module):
         away = sorted({*who} - {0, self.changing, *(who[place.sprite] or place.was for place in cast)})
         some = zip(away[: max(0, self.cast - len(cast))], covers, strict=False)
         return [cover._replace(was=it, unseen=0) for it, cover in some]
+
+    def _home(self, thing: int, there: Iterable[Place]) -> Place | None:
+        """A thing that comes home: to where nobody is, first where things do, then near there where one begins."""
+        if self.home is None:
+            return None
+        who: list[int] = self.things.tolist()
+        home = Place(who.index(thing), *self.home, unseen=1)
+        begins = [start for start in self.starts if _apart(start, home) <= FAR]
+        begins.sort(key=lambda start: who[start.sprite] != thing)
+        places = [home, *(home._replace(row=start.row, column=start.column) for start in begins)]
+        return next((place for place in places if all(_apart(other, place) > HIDES for other in there)), None)
 
     def _came_home(self, was: Place, now: Place) -> bool:
         """Whether one of several is a thing again where things are that come home."""
@@ -602,6 +622,17 @@ class Sprites(nn.Module):
         (one, before), (other, after) = self._changer(last), self._changer(now)
         return (one != other).any(1) | ~before | ~after
 
+    def fed(self, last: Tensor, now: Tensor) -> list[bool]:
+        """Whether what changes spots may have eaten one of several between two casts int64 `[N, cast, 7]`: one was
+        near, not all were known, or it is not known how near they come."""
+        places = [self._changer(cast) for cast in (last, now)]
+        may = ~(places[0][1] & places[1][1]) | (last[..., 0] < 0).any(1) | (not self.meets)
+        for cast in (last, now):
+            several = (cast[..., 0] >= 0) & (self.things[cast[..., 0]] == 0)
+            for at, _ in places:
+                may |= (((cast[..., 1:3] - at[:, None]).abs().amax(-1) <= FAR) & several).any(1)
+        return [bool(may_be) for may_be in may.tolist()]
+
     def _changer(self, cast: Tensor) -> tuple[Tensor, Tensor]:
         """The place (row, column) of what changes spots, `[N, 2]`, and whether it is there, bool `[N]`."""
         if not self.changing or not self.cast:
@@ -666,6 +697,7 @@ class Sprites(nn.Module):
         surplus = [places[j] for j in sorted(new)[room:] if last]
         places = [place for place in places if place not in surplus]
         walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
+        turned = [i for i in walked if thing[last[i].sprite] and not thing[went[i].sprite]]
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if self._goes_on(places) else []:
             # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
@@ -678,6 +710,9 @@ class Sprites(nn.Module):
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             step = (cover.row - was.row, cover.column - was.column) if covers else (was.down, was.across)
             unseen = 0 if covers else max(was.unseen, min(was.unseen, PATIENCE) + 1)
+            hides = len(turned) >= MANY or cover in [went[i] for i in turned]
+            if hides and thing[was.sprite] not in (0, self.changing):  # all turn at once, and who is hidden, too
+                was = was._replace(sprite=went[turned[0]].sprite, was=thing[was.sprite])
             held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen, down=step[0], across=step[1]))
         cast = [*went.values(), *held, *joined]
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
@@ -686,13 +721,13 @@ class Sprites(nn.Module):
             if eaten := place.unseen == EATEN or self._eaten(place, eaters):  # it was met, and is not there
                 held[i] = place = place._replace(unseen=PATIENCE + 1)
             if self.home is not None and away and not thing[place.sprite] and place.unseen > PATIENCE:
-                home = Place(0, *self.home)
-                if any(_apart(other, home) <= HIDES for other in [*went.values(), *held]):
-                    held[i] = place._replace(unseen=EATEN if eaten else PATIENCE)
-                    continue  # one after the other, or the one would hide the other
                 back = place.was if place.was in away else away[0]
+                home = self._home(back, [*went.values(), *held])
+                if home is None:  # one after the other, or the one would hide the other
+                    held[i] = place._replace(unseen=EATEN if eaten else PATIENCE)
+                    continue
                 away.remove(back)
-                held[i] = home._replace(sprite=thing.index(back), unseen=1)
+                held[i] = home
         shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen != PATIENCE + 1)]
         return self._piled([*shown, *places]), surplus, [*went.values(), *held, *joined]
 

@@ -978,23 +978,66 @@ def test_who_may_be_eaten_too_or_was_elsewhere_meets_nobody() -> None:
     assert not sprites._met([pacman, near._replace(column=320)], [pacman, across])
 
 
-def test_who_is_eaten_while_another_comes_home_is_below_who_ate_it_until_then() -> None:
+def test_of_two_that_are_eaten_at_once_the_second_comes_home_to_where_one_begins() -> None:
     sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
     assert sprites is not None and sprites.home is not None
     things = sprites.things.tolist()
-    first, second, *others = sorted({*things} - {0, sprites.changing})
+    *others, first, second = sorted({*things} - {0, sprites.changing})
     pacman = Place(things.index(sprites.changing), 380, 260)
-    there = [Place(things.index(it), 92, 140 + 72 * i) for i, it in enumerate(others)]
     eaten = [Place(things.index(0), 380, 268, was=it) for it in (first, second)]
-    last = [pacman, *there, *eaten]
-    for step in range(3):  # the first is found at home, where it stays for a step
-        home = Place(things.index(first), sprites.home[0] - 16 * max(0, step - 1), sprites.home[1])
-        drawn, _, last = sprites._follow([pacman, *there, *([home] if step else [])], last)
-        waits = [place for place in last if place.was == second]
-        assert len(last) == 5 and len(waits) == (step < 2)
-        assert [place for place in drawn if not things[place.sprite]] == waits
-        assert not waits or drawn[-2:] == [pacman, waits[0]]
-    assert [place[1:3] for place in drawn if things[place.sprite] == second] == [sprites.home]
+    begins = next(start for start in sprites.starts if things[start.sprite] == second)
+    near = [start for start in sprites.starts if things[start.sprite] != sprites.changing]
+    free = [Place(things.index(it), 92, 140 + 72 * i) for i, it in enumerate(others)]
+    drawn, _, cast = sprites._follow([pacman, *free], [pacman, *free, *eaten])
+    at = {things[place.sprite] or place.was: place[1:3] for place in cast}
+    assert len(cast) == 5 and at[first] == sprites.home and at[second] == begins[1:3] != sprites.home
+    # It waits below who ate it while all of them are taken.
+    taken = [*free, *(start._replace(sprite=free[0].sprite) for start in near)]
+    drawn, _, cast = sprites._follow([pacman, *taken], [pacman, *taken, *eaten])
+    waits = [place for place in cast if not things[place.sprite]]
+    assert {place.was for place in waits} == {first, second} and drawn[-3] == pacman and {*drawn[-2:]} == {*waits}
+
+
+def test_others_count_where_one_may_have_been_eaten(scoring: FrameAutoencoder) -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None and scoring.signs is not None
+    things = sprites.things.tolist()
+    pacman = Place(things.index(sprites.changing), 380, 260)
+    blue = Place(things.index(0), 380, 292)
+    ghosts = [Place(things.index(it), 92, 140 + 72 * i) for i, it in enumerate((3, 9, 11))]
+    far, near = (torch.tensor([[pacman, *ghosts, one]]) for one in (blue._replace(column=92), blue))
+    unknown = near.clone()
+    unknown[0, -1] = -1
+    for last, now, fed in ((far, far, False), (near, far, True), (far, near, True), (unknown, far, True)):
+        assert sprites.fed(last, now) == [fed]
+    _, known = after(scoring, scoring.blank(1), scored(120, PELLETS))
+    looks = known.long().split(scoring.parts, 1)[1]
+    for fed, number in ((True, 320), (False, 120)):
+        frame = to_tensor(prepare(scored(320, PELLETS)))[None].contiguous()
+        now = scoring.signs(frame, looks, torch.tensor([True]), torch.tensor([0]), None, [fed])
+        assert scoring.signs.number(now[0].tolist()) == number
+
+
+def test_who_is_hidden_turns_with_who_hides_it() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None
+    things = sprites.things.tolist()
+    pacman = Place(things.index(sprites.changing), 380, 260)
+    over, below, *others = (Place(things.index(it), 92, 140) for it in sorted({*things} - {0, sprites.changing}))
+    others = [other._replace(row=236, column=140 + 72 * i) for i, other in enumerate(others)]
+    blue = over._replace(sprite=things.index(0))
+    turned = [other._replace(sprite=things.index(0)) for other in others]
+    last = [pacman, over, below, *others]
+    _, _, cast = sprites._follow([pacman, over, *turned], [pacman, over, *others])
+    assert {things[place.sprite] for place in cast} == {
+        sprites.changing,
+        things[over.sprite],
+        0,
+    }  # who is seen is as seen
+    for found in ([pacman, blue, *others], [pacman, blue, *turned], [pacman, *turned]):
+        _, _, cast = sprites._follow(found, last)
+        looks = {things[place.sprite] or place.was: things[place.sprite] for place in cast}
+        assert len(cast) == 5 and not looks[things[below.sprite]] and not looks[things[over.sprite]]
 
 
 def test_two_that_pass_each_other_stay_who_they_were() -> None:

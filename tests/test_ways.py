@@ -397,15 +397,21 @@ def test_one_of_several_that_would_walk_into_what_eats_is_eaten(knowing: FrameAu
     assert sprites is not None
     things = sprites.things.tolist()
     red = min({*things} - {0, sprites.changing})
-    for apart, eaten in ((20, True), (30, False)):
+    for apart, eaten in ((30, False), (20, True)):
         pacman = Place(things.index(sprites.changing), 284, 260)
         blue = Place(things.index(0), 284, 260 + apart, 1, red, 0, -8)
-        cast, drawn = sprites._steer([pacman, blue], [pacman, blue], [blue, pacman], {}, 0.25)
-        assert [place.column for place in cast] == [260, 252 + apart]
-        assert drawn == (cast if eaten else cast[::-1])  # below him, or as before
-        _, _, cast = sprites._follow([pacman], cast)
-        (home,) = (place for place in cast if place.sprite != pacman.sprite)
-        assert (things[home.sprite] == red and home[1:3] == sprites.home) == eaten
+        beliefs: dict[int, Heading] = {}
+        (_, goes), drawn = sprites._steer([pacman, blue], [pacman, blue], [blue, pacman], beliefs, 0.25)
+        assert (things[goes.sprite] == red) == eaten and drawn[0] == goes  # it comes home in its own colour
+        assert goes[1:3] == (sprites.home if eaten else (284, 252 + apart))
+        assert sprites.ways is not None
+        assert not eaten or beliefs[red].since[0] == sprites.ways.nearest(*middle(goes))
+    taken = Place(blue.sprite, *sprites.home or ())  # where all of home is taken it waits, below him
+    starts = [taken, *(start._replace(sprite=taken.sprite) for start in sprites.starts)]
+    (_, goes, *_), drawn = sprites._steer([pacman, blue], [pacman, blue, *starts], [blue, pacman], {}, 0.25)
+    assert goes[:3] == (blue.sprite, 284, 272) and drawn[-1] == goes
+    again = [pacman, Place(things.index(red), 92, 100), blue]  # so does one that is taken for who is there
+    assert sprites._steer([pacman, blue], again, [blue, pacman], {}, 0.25)[0][2][:3] == (blue.sprite, 284, 272)
     there, seen = pacman._replace(column=blue.column + 8), blue._replace(unseen=0)
     for plausible, first in ((0.25, there), (0, seen)):  # seen there, in a dream or not
         assert sprites._steer([pacman, seen], [there, seen], [seen, there], {}, plausible)[1][0] == first
