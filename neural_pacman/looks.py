@@ -222,8 +222,8 @@ class Signs(nn.Module):
         return int(text) if text and len(figures) == len(self.figures) else None
 
     def _counted(self, last: Sequence[int], nearest: Sequence[int], points: int, fed: bool) -> list[tuple[int, int]]:
-        """The signs of a number that grew by so many points of spots, and if somebody was `fed` on by what the nearest
-        looks say of others, and their looks; none where that cannot be."""
+        """The signs of a number that grew by so many points of spots, and where one may have been eaten (`fed`) by what
+        the nearest looks say of others, and their looks; none where that cannot be."""
         before, seen = self.number(last), self.number(nearest)
         if before is None or points < 0:
             return []
@@ -697,7 +697,7 @@ class Sprites(nn.Module):
         surplus = [places[j] for j in sorted(new)[room:] if last]
         places = [place for place in places if place not in surplus]
         walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
-        turned = [i for i in walked if thing[last[i].sprite] and not thing[went[i].sprite]]
+        turned = [went[i] for i in walked if thing[last[i].sprite] and not thing[went[i].sprite]]
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if self._goes_on(places) else []:
             # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
@@ -710,9 +710,9 @@ class Sprites(nn.Module):
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             step = (cover.row - was.row, cover.column - was.column) if covers else (was.down, was.across)
             unseen = 0 if covers else max(was.unseen, min(was.unseen, PATIENCE) + 1)
-            hides = len(turned) >= MANY or cover in [went[i] for i in turned]
-            if hides and thing[was.sprite] not in (0, self.changing):  # all turn at once, and who is hidden, too
-                was = was._replace(sprite=went[turned[0]].sprite, was=thing[was.sprite])
+            turns = len(turned) >= MANY or cover in turned
+            if turns and thing[was.sprite] not in (0, self.changing):  # all turn at once, and who is hidden, too
+                was = was._replace(sprite=turned[0].sprite, was=thing[was.sprite])
             held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen, down=step[0], across=step[1]))
         cast = [*went.values(), *held, *joined]
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})

@@ -996,6 +996,9 @@ def test_of_two_that_are_eaten_at_once_the_second_comes_home_to_where_one_begins
     drawn, _, cast = sprites._follow([pacman, *taken], [pacman, *taken, *eaten])
     waits = [place for place in cast if not things[place.sprite]]
     assert {place.was for place in waits} == {first, second} and drawn[-3] == pacman and {*drawn[-2:]} == {*waits}
+    drawn, _, cast = sprites._follow([pacman, *free], [pacman, *free, *waits])
+    at = {things[place.sprite]: place[1:3] for place in drawn}
+    assert len(cast) == 5 and {at[first], at[second]} == {sprites.home, begins[1:3]} and 0 not in at
 
 
 def test_others_count_where_one_may_have_been_eaten(scoring: FrameAutoencoder) -> None:
@@ -1029,11 +1032,8 @@ def test_who_is_hidden_turns_with_who_hides_it() -> None:
     turned = [other._replace(sprite=things.index(0)) for other in others]
     last = [pacman, over, below, *others]
     _, _, cast = sprites._follow([pacman, over, *turned], [pacman, over, *others])
-    assert {things[place.sprite] for place in cast} == {
-        sprites.changing,
-        things[over.sprite],
-        0,
-    }  # who is seen is as seen
+    seen = sorted(things[place.sprite] for place in cast)  # who is seen is as it is seen
+    assert seen == [0, 0, *sorted((sprites.changing, things[over.sprite]))]
     for found in ([pacman, blue, *others], [pacman, blue, *turned], [pacman, *turned]):
         _, _, cast = sprites._follow(found, last)
         looks = {things[place.sprite] or place.was: things[place.sprite] for place in cast}

@@ -401,15 +401,22 @@ def test_one_of_several_that_would_walk_into_what_eats_is_eaten(knowing: FrameAu
         pacman = Place(things.index(sprites.changing), 284, 260)
         blue = Place(things.index(0), 284, 260 + apart, 1, red, 0, -8)
         beliefs: dict[int, Heading] = {}
-        (_, goes), drawn = sprites._steer([pacman, blue], [pacman, blue], [blue, pacman], beliefs, 0.25)
-        assert (things[goes.sprite] == red) == eaten and drawn[0] == goes  # it comes home in its own colour
+        cast, drawn = sprites._steer([pacman, blue], [pacman, blue], [blue, pacman], beliefs, 0.25)
+        goes = cast[1]
+        assert cast[0] == pacman and drawn == cast[::-1]
+        assert (things[goes.sprite] == red) == eaten  # it comes home in its own colour
         assert goes[1:3] == (sprites.home if eaten else (284, 252 + apart))
+        _, _, cast = sprites._follow([pacman], cast)
+        (stays,) = (place for place in cast if place.sprite != pacman.sprite)
+        assert (things[stays.sprite] == red and stays[1:3] == sprites.home) == eaten
         assert sprites.ways is not None
         assert not eaten or beliefs[red].since[0] == sprites.ways.nearest(*middle(goes))
     taken = Place(blue.sprite, *sprites.home or ())  # where all of home is taken it waits, below him
     starts = [taken, *(start._replace(sprite=taken.sprite) for start in sprites.starts)]
     (_, goes, *_), drawn = sprites._steer([pacman, blue], [pacman, blue, *starts], [blue, pacman], {}, 0.25)
     assert goes[:3] == (blue.sprite, 284, 272) and drawn[-1] == goes
+    _, _, cast = sprites._follow([pacman], [pacman, goes])  # until it is free
+    assert [place[1:3] for place in cast if things[place.sprite] == red] == [sprites.home]
     again = [pacman, Place(things.index(red), 92, 100), blue]  # so does one that is taken for who is there
     assert sprites._steer([pacman, blue], again, [blue, pacman], {}, 0.25)[0][2][:3] == (blue.sprite, 284, 272)
     there, seen = pacman._replace(column=blue.column + 8), blue._replace(unseen=0)
