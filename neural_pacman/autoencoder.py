@@ -116,12 +116,11 @@ AUTOENCODERS = {
 
 
 class Decoded(NamedTuple):
-    """Frames `[N, 3, h, w]` as the network draws them and as they are shown; what is known of these, int16 `[N, M]`;
-    and what they tell of the step from the frames before: `points` that spots brought, int64 `[N]`, negative where that
-    is not known, and whether a life was `lost`, or all is `over` since it was the last one, bool `[N]`.
+    """Frames `[N, 3, h, w]` as they are shown; what is known of these, int16 `[N, M]`; and what they tell of the step
+    from the frames before: `points` that spots brought, int64 `[N]`, negative where that is not known, and whether a
+    life was `lost`, or all is `over` since it was the last one, bool `[N]`.
     """
 
-    drawn: Tensor
     shown: Tensor
     known: Tensor
     points: Tensor
@@ -130,9 +129,9 @@ class Decoded(NamedTuple):
 
 
 def nothing_told(frames: Tensor, known: Tensor) -> Decoded:
-    """Frames that are shown as they are drawn, of which no more is known than before."""
+    """Frames of which no more is known than before."""
     no = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
-    return Decoded(frames, frames, known, no.long() - 1, no, no)
+    return Decoded(frames, known, no.long() - 1, no, no)
 
 
 class SparseConv2d(nn.Conv2d):
@@ -332,24 +331,13 @@ class FrameAutoencoder(nn.Module):
 
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:
         """Decode the frames after those that something is known of, int16 `[N, M]`: in doubt a look stays."""
-        drawn = self._decode(latents)
+        shown = self._decode(latents).contiguous()
         if not self.decides:
-            return nothing_told(drawn, known)
-        shown = drawn.clone(memory_format=torch.contiguous_format)
+            return nothing_told(shown, known)
         decided, doubts = self._decide(shown, known)
         for n, spot in doubts.nonzero().tolist():
             self._ask(latents[n], shown[n], decided.known[n], spot)
-        return decided._replace(drawn=drawn)
-
-    def settle(self, latents: Tensor, drawn: Tensor, shown: Tensor) -> Tensor:
-        """Scaled latents `[N, 32, 16, 16]` moved by what the encoder sees change from frames `drawn` to frames `shown`.
-
-        These are what `decode_after` made of them. A dream's latents come to lie between two looks, a pellet's that
-        fades or a ghost's that changes its colour; decoded frames show one of them, and with this the dream goes on
-        from what it shows. Where nothing was in doubt nothing moves.
-        """
-        before, after = self.encode(torch.cat([drawn, shown])).chunk(2)
-        return latents + after - before
+        return decided
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Frames as the network draws them.

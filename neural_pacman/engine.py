@@ -238,9 +238,9 @@ class DreamEngine:
         """Move the newest latents of some dreams, bool `[B]`, to what their frames show."""
         if not which.any():
             return
-        drawn, shown, known, *_ = self._decoded()
+        shown, known, *_ = self._decoded()
         newest = self._tape[-1].clone()
-        newest[which] = self.world.autoencoder.settle(newest[which], drawn[which], shown[which])
+        newest[which] = self.world.autoencoder.encode(shown[which])
         self._tape[-1] = self._shelf.keep(newest)
         self._known = self._shelf.keep(torch.where(which[:, None], known, self._known))
 
@@ -254,7 +254,7 @@ class DreamEngine:
         return decoded._replace(points=points, lost=decoded.lost & settled, over=decoded.over & settled)
 
     def _decoded(self) -> Decoded:
-        """The newest frames as the network draws them and as they are shown, and what is known of them."""
+        """The newest frames as they are shown, and what is known of them."""
         if self._pictures is None:
             self._pictures = self.world.decode_after(self._known, self.latent)
         return self._pictures

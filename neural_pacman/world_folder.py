@@ -56,7 +56,7 @@ class WorldConfig:
         num_inference_steps: passes of the denoiser for a frame unless the caller asks for another number.
         history_noise: level of noise in [0, 1] that the denoiser is told the dreamed history has.
         settled_share: share of the steps, drawn by each dream's own noise, before which its latents settle
-            (`FrameAutoencoder.settle`).
+            (`DreamEngine`).
         frames_per_second: dreamed frames a second of play.
         action_order: names of the actions 0 to 4.
         description: Markdown for the model card: how the world was made and what it cannot do.

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from neural_pacman.autoencoder import MOST_LIVE, RENEWED, Decoded, FrameAutoencoder, SparseConv2d, nothing_told
-from neural_pacman.engine import DreamEngine
+from neural_pacman.engine import DreamEngine, shared_world
 from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import FRAME_SIZE, prepare, psnr, to_images, to_tensor
 from neural_pacman.looks import PATIENCE, TILE, Place
+from neural_pacman.seeds import Seeds, stacked
 from neural_pacman.world import WorldModel
 from training.looks import find_pictures
 from training.reader import PELLET_XY
@@ -841,18 +842,25 @@ def test_what_fades_little_by_little_does_not_when_it_settles(pixels: Pixels) ->
     for _ in range(10):
         fading[0, :3, 4, 4] -= 0.1 * (pink + 1)
         held[0, :3, 4, 4] -= 0.1 * (pink + 1)
-        held = pixels.settle(held, *after_nothing(pixels, held)[:2])
+        held = pixels.encode(after_nothing(pixels, held).shown)
     assert colour_at(fading, 4, 4) == [0, 0, 0] and colour_at(held, 4, 4) == list(PINK)
 
 
-def test_where_nothing_is_in_doubt_nothing_moves(pixels: Pixels) -> None:
-    latents = torch.full((2, 32, 16, 16), -1.0)
-    latents[0, :3, 4, 4] = 0.8 * to_tensor(np.array([[PINK]], np.uint8)).flatten()
-    latents[:, 3:] = torch.randn(2, 29, 16, 16, generator=torch.Generator().manual_seed(0))  # no frame shows it
-    settled = pixels.settle(latents, *after_nothing(pixels, latents)[:2])
-    assert colour_at(settled, 4, 4) == list(PINK)
-    moved = (settled - latents).abs().amax(1) > 1e-5
-    assert moved.nonzero().tolist() == [[0, 4, 4]]
+def test_a_dream_goes_on_from_what_its_frames_show(pixels: Pixels) -> None:
+    world = shared_world("pacman", "cpu")
+    engine = DreamEngine(world)
+    latents, actions, known = stacked([Seeds.of(world)[0]])
+    engine.reset(latents, actions, [torch.Generator().manual_seed(0)], known=known)
+    moved = []
+    for step in range(3):
+        dreamed, shown = engine.latent, to_tensor(engine.decode())
+        engine.step([step])
+        went_on_from = engine.history()[-2]
+        with torch.no_grad():
+            as_shown = world.autoencoder.encode(shown)[0]
+        moved.append(float((went_on_from - dreamed[0]).abs().max()))
+        assert (went_on_from - as_shown).abs().max() < 0.02  # which is of whole levels of colour
+    assert moved[0] < 0.02 < 0.1 < min(moved[1:])  # the first one was recorded, so nothing of it was in doubt
     assert pixels.decides and not FrameAutoencoder.create("tiny", np.zeros((512, 512, 3), np.uint8)).decides
 
 
@@ -906,7 +914,7 @@ def test_where_little_of_a_pellet_is_drawn_the_encoder_tells_what_it_saw(sample:
         real = to_tensor(episode.frames(state, state + 1))
         with torch.no_grad():
             latents = shipped.encode(real)
-            drawn, asked, known, *_ = after_nothing(shipped, latents)
+            drawn, (asked, known, *_) = shipped._decode(latents), after_nothing(shipped, latents)
         there, alone, told = (
             each[:, : shipped.parts[0]]
             for each in (
