@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.ways import Chase, Heading, Ways
+from neural_pacman.ways import Chase, Heading, Turn, Ways
 
 TILE = 32
 """Side of the square that a sprite has on the sheet, in the game's pixels."""
@@ -90,6 +90,8 @@ NEARLY = 4
 """How far from where a thing would be it may be drawn to be shown there, both ways together, in the game's pixels."""
 PLAUSIBLE = 0.25
 """How likely a turn must be, next to the likeliest, to be shown as it is drawn."""
+EVEN = 0.5
+"""How likely a way must be, next to the likeliest, to be taken for it where another thing would hide who goes that."""
 PATIENCE = 8
 """Frames for which one of several that is not found, and that nobody hides, stays where it was; then it has gone home.
 A thing stays until it is found."""
@@ -466,7 +468,8 @@ class Sprites(nn.Module):
             if turn is not None:
                 goes = turn.way
                 if goes < 0 or turn.likely[goes] < plausible * turn.likely.max():
-                    goes = int(turn.likely.argmax())
+                    others = [middle(place) for place in now.values() if place is not other]
+                    goes = self._unseen(turn, step, others if plausible else [])
                 beliefs[it] = self.ways.took(turn, goes)
                 seen, would = goes == turn.way, self.ways.place(turn, goes, step)
             if not seen or (sure and np.abs(would - to).sum() <= NEARLY):
@@ -495,6 +498,20 @@ class Sprites(nn.Module):
             top = {place[1:3]: place for place in reversed(drawn)}
             drawn = [place for place in drawn if place == top[place[1:3]] or who[place.sprite] not in self.movers]
         return cast, self._piled(drawn, [now[self.changing]] if plausible and self.changing in now else ())
+
+    def _unseen(self, turn: Turn, step: np.ndarray, others: Sequence[np.ndarray]) -> int:
+        """The way of one that is not seen to take a plausible one: the likeliest, or as good as that, on which none of
+        the others hides it."""
+        ways = self.ways
+        assert ways is not None
+
+        def hidden(way: int) -> bool:
+            place = ways.place(turn, way, step)
+            return any(np.abs(other - place).sum() <= NEARLY for other in others)
+
+        likeliest: list[int] = (-turn.likely).argsort(kind="stable").tolist()
+        good = [way for way in likeliest if turn.likely[way] >= EVEN * turn.likely.max()]
+        return next((way for way in good if not hidden(way)), likeliest[0])
 
     def _piled(self, places: Iterable[Place], eaters: Sequence[Place] = ()) -> list[Place]:
         """Who is drawn over whom: what changes spots below whom it meets, and over whom it eats."""

@@ -358,6 +358,24 @@ def test_who_was_never_seen_is_behind_who_may_hide_it_in_a_dream(knowing: FrameA
     assert red in cast(known)
 
 
+def test_who_was_hidden_takes_the_way_on_which_it_is_seen_if_that_is_as_likely(knowing: FrameAutoencoder) -> None:
+    sprites = knowing.sprites
+    assert sprites is not None and sprites.ways is not None
+    things, ways = sprites.things.tolist(), sprites.ways
+    one, other = sorted({*things} - {0, sprites.changing})[:2]
+    pacman = Place(things.index(sprites.changing), 380, 260)
+    above, below = (Place(things.index(it), 190, 260, down=-8) for it in (one, other))  # leaving home side by side
+    goes_left = above._replace(row=188, column=254, down=-2, across=-6)
+    for belief, column in (
+        (ways.anywhere(), 266),
+        (ways.set_out(-1, ways.nearest(200, 60)), 254),  # it is heading for the left
+    ):
+        hidden = below._replace(row=188, column=254)
+        last, now = [pacman, above, below], [pacman, goes_left, hidden]
+        cast, _ = sprites._steer(last, now, now[:2], {one: ways.anywhere(), other: belief}, 0.25)
+        assert {place.sprite: place[1:3] for place in cast}[below.sprite] == (188, column)
+
+
 def test_who_comes_home_sets_out_for_what_eats(knowing: FrameAutoencoder) -> None:
     sprites = knowing.sprites
     assert sprites is not None and sprites.home is not None and sprites.ways is not None
