@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neural_pacman.devices import multiplies_bfloat16
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.looks import Place, Signs, Sprites, spots
+from neural_pacman.looks import Cause, Place, Signs, Sprites, spots
 
 LATENT_CHANNELS = 32
 LATENT_SIZE = 16
@@ -319,14 +319,15 @@ class FrameAutoencoder(nn.Module):
         known = self.blank(1) if known is None else known
         for frame in frames if self.decides else ():
             shown = frame[None].clone(memory_format=torch.contiguous_format)
-            known = self._decide(shown, self.before_recorded(known), recorded=True)[0].known
+            known = self._decide(shown, self.before_next(known, recorded=True), recorded=True)[0].known
         return known
 
-    def before_recorded(self, known: Tensor) -> Tensor:
-        """What is known int16 `[N, M]`, and that the next frames are recorded ones: whatever they show is so."""
+    def before_next(self, known: Tensor, actions: Tensor | None = None, recorded: bool = False) -> Tensor:
+        """What is known int16 `[N, M]`, and of the next frames which actions lead to them, int64 `[N]`, None for not
+        known, and whether they are `recorded` ones: whatever they show is so."""
         known = known.clone()
         if self.parts[-1]:
-            known[:, -1] = 1
+            known[:, -1] = Cause.number(-1 if actions is None else actions, recorded)
         return known
 
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:

@@ -23,7 +23,7 @@ from neural_pacman.world_folder import CONFIG, find_world
 
 LATENT_SHAPE = (LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 """Counts up when a saved state's meaning changes; a state of another version is refused."""
 
 DECODE_CHUNK = 8
@@ -55,7 +55,8 @@ class EngineState:
         latents: 32 of `[B, 32, 16, 16]`, oldest first.
         actions: int64 `[B, 31]`, those between the latents.
         generators: `B` states of the dreams' noise generators, uint8.
-        known: int16 `[B, M]`, what the frame showed on which each dream settled last (`FrameAutoencoder.decode_after`).
+        known: int16 `[B, M]`, what the frame showed on which each dream settled last, and the action that led on
+            (`FrameAutoencoder.decode_after`).
     """
 
     version: int
@@ -175,7 +176,7 @@ class DreamEngine:
         if known is not None:
             if known.shape != before.shape:
                 raise ValueError(f"known has shape {list(known.shape)}; expected {list(before.shape)}.")
-            before = self.world.autoencoder.before_recorded(known.to(self.world.device))
+            before = self.world.autoencoder.before_next(known.to(self.world.device), actions[:, -1], recorded=True)
         if dreams is None:
             self._actions, self._generators = actions.clone(), list(generators)
             self._known, self._pictures = before, None
@@ -221,7 +222,7 @@ class DreamEngine:
         noise = torch.stack([torch.randn(LATENT_SHAPE, generator=generator) for generator in self._generators])
         noise = noise.to(self.world.device)
         settled = self.world.settles(noise)
-        self._settle(settled)
+        self._settle(settled, chosen)
         history = torch.stack(tuple(self._tape), dim=1)
         latent = self.world.dream(history, led, noise, self.num_inference_steps)
         self._tape.append(self._shelf.keep(latent))
@@ -234,15 +235,18 @@ class DreamEngine:
             end=(outcome.end > 0.5).cpu().numpy(),
         )
 
-    def _settle(self, which: Tensor) -> None:
-        """Move the newest latents of some dreams, bool `[B]`, to what their frames show."""
+    def _settle(self, which: Tensor, actions: Tensor) -> None:
+        """Move the newest latents of some dreams, bool `[B]`, to what their frames show; actions `[B]` lead on."""
+        untold = self.world.autoencoder.before_next(self._known)
         if not which.any():
+            self._known = self._shelf.keep(untold)
             return
         shown, known, *_ = self._decoded()
+        known = self.world.autoencoder.before_next(known, actions)
         newest = self._tape[-1].clone()
         newest[which] = self.world.autoencoder.encode(shown[which])
         self._tape[-1] = self._shelf.keep(newest)
-        self._known = self._shelf.keep(torch.where(which[:, None], known, self._known))
+        self._known = self._shelf.keep(torch.where(which[:, None], known, untold))
 
     def _told(self, settled: Tensor) -> Decoded | None:
         """What the newest frames tell of their step, where it went out from frames on which dreams settled, bool `[B]`:

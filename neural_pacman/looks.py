@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.ways import Chase, Heading, Turn, Ways
+from neural_pacman.ways import LEADS, Chase, Heading, Turn, Ways
 
 TILE = 32
 """Side of the square that a sprite has on the sheet, in the game's pixels."""
@@ -252,6 +252,23 @@ class Place(NamedTuple):
     across: int = 0
 
 
+class Cause(NamedTuple):
+    """How a frame comes about: by which action, -1 where that is not known, and whether it is a recorded one."""
+
+    action: int
+    recorded: bool
+
+    @staticmethod
+    def number(action: Tensor | int, recorded: bool) -> Tensor | int:
+        """As one number, or one of each action; nothing at all is 0."""
+        return 2 * (action + 1) + recorded
+
+    @classmethod
+    def of(cls, number: int) -> Cause:
+        """What a number says; a negative one says nothing."""
+        return cls(max(number, 0) // 2 - 1, number > 0 and number % 2 == 1)
+
+
 class Scene(NamedTuple):
     """What a frame is to show: sprites, the uppermost first; who else it shows, who is nobody; whether all who may be
     there are known, so that nothing else is shown; and whether a scene begins with it because somebody was met."""
@@ -360,6 +377,10 @@ class Sprites(nn.Module):
             self.ways = None
         if any(start.sprite >= len(tiles) for start in self.starts):
             raise ValueError(f"A scene begins with a sprite that is not one of the sheet's {len(tiles)}.")
+        if self.ways is not None and self.home is not None:
+            home = self.ways.nearest(*middle(Place(0, *self.home)))
+            for start in [start for start in self.starts if int(thing[start.sprite]) == self.changing]:
+                self.ways.close(home, self.ways.nearest(*middle(start)))
 
     def _paths(self, screen: np.ndarray) -> Tensor:
         """Which tiles may hold a sprite, bool `[h - 15, w - 15]`."""
@@ -370,19 +391,22 @@ class Sprites(nn.Module):
 
     @property
     def headings(self) -> int:
-        """How much is known of where things are heading, and whether frames are recorded ones."""
+        """How much is known of where things are heading, and of how the next frame comes about."""
         return 2 * len(self.movers) * len(self.ways.nodes) + 1 if self.ways else 0
 
     def forward(self, frames: Tensor, last: Tensor, heading: Tensor) -> tuple[Tensor, Tensor, list[Scene]]:
         """The sprites that are found in frames `[N, 3, 512, 512]` in [-1, 1], as `show` shows them.
 
         `last` is who was shown before, int64 `[N, cast, 7]` (a `Place` each, or -1), and `heading` what is believed of
-        where they go, int64 `[N, headings]`, likewise, and last, for a recorded frame, 1; those of now are returned.
+        where they go, int64 `[N, headings]`, likewise, and last how these frames came about; those of now are returned.
         """
         now, scenes, going = torch.full_like(last, -1), [], heading.clone()
         for frame, before, after, towards in zip(frames, last, now, going, strict=True):
             known = [Place(*place) for place in before.tolist() if place[0] >= 0]
+            cause = Cause.of(int(towards[-1]) if len(towards) else 0)
             places, surplus = self.find(frame, known)
+            if self.ways is not None and self.ways.far(self.changing) and cause.recorded:
+                places = [self._exact(frame, place) for place in places]
             if self.elsewhere(places, known):
                 places, surplus = (self.starts, []) if self.starts else self.find(frame, known, anew=True)
                 known = self.starts
@@ -395,9 +419,9 @@ class Sprites(nn.Module):
                 if self.ways is not None:
                     begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
                     beliefs = {} if begins else self._beliefs(towards)
-                    dreamed = not towards[-1] > 0
-                    found = places
-                    cast, places = self._steer(known, cast, found, beliefs, PLAUSIBLE if dreamed else 0)
+                    found, dreamed = places, not cause.recorded
+                    led = LEADS[cause.action] if cause.action >= 0 else None
+                    cast, places = self._steer(known, cast, found, beliefs, PLAUSIBLE if dreamed else 0, led)
                     surplus += [place for place in found if place not in places]
                     cast += self._behind(cast) if known and dreamed else []
                     if met or begins:
@@ -437,13 +461,18 @@ class Sprites(nn.Module):
         places: Sequence[Place],
         beliefs: dict[int, Heading],
         plausible: float,
+        led: int | None = None,
     ) -> tuple[list[Place], list[Place]]:
         """The cast and who is drawn, with those who are not found, or turn where that is not `plausible` (so likely,
-        next to the likeliest way), where they would be. What is believed is written to."""
+        next to the likeliest way), where they would be, and what changes spots where it is `led` (`Ways.lead`), if
+        actions do that. What is believed is written to."""
         assert self.ways is not None
         who: list[int] = self.things.tolist()
         was, now = ({who[place.sprite] or place.was: place for place in some} for some in (last, cast))
         told: dict[Place, Place] = {}
+        if led is not None and self.changing in {*was} & {*now}:
+            place = now[self.changing]
+            now[self.changing] = told[place] = self._led(was[self.changing], place, led, not plausible)
         for it in self.movers:
             if {it, self.changing} <= {*was} & {*now} and self._came_home(was[it], now[it]):
                 goal = self.ways.nearest(*middle(now[self.changing]))
@@ -498,6 +527,17 @@ class Sprites(nn.Module):
             top = {place[1:3]: place for place in reversed(drawn)}
             drawn = [place for place in drawn if place == top[place[1:3]] or who[place.sprite] not in self.movers]
         return cast, self._piled(drawn, [now[self.changing]] if plausible and self.changing in now else ())
+
+    def _led(self, was: Place, now: Place, way: int, recorded: bool) -> Place:
+        """What changes spots where it is led on this way, if actions do that, and else where it was found; where it is
+        `recorded`, it was found nearly there."""
+        assert self.ways is not None
+        far = self.ways.far(self.changing)
+        to = self.ways.lead(middle(was), np.array([was.down, was.across]), way, far) if far else None
+        if to is None or _apart(was, now) > FAR or (recorded and np.abs(to - middle(now)).sum() > NEARLY):
+            return now
+        row, column = (int(part) - TILE // 2 for part in to)
+        return now._replace(row=row, column=column, down=row - was.row, across=column - was.column)
 
     def _unseen(self, turn: Turn, step: np.ndarray, others: Sequence[np.ndarray]) -> int:
         """The way of one that is not seen to take a plausible one: the likeliest, or as good as that, on which none of
@@ -748,6 +788,26 @@ class Sprites(nn.Module):
         shown = [place for place in held if place.unseen > 0 and (thing[place.sprite] or place.unseen != PATIENCE + 1)]
         return self._piled([*shown, *places]), surplus, [*went.values(), *held, *joined]
 
+    def _exact(self, frame: Tensor, place: Place) -> Place:
+        """What is led by actions, which tell to the pixel where it goes, to the pixel: it was searched for at every
+        `STEP`. Anything else as it is."""
+        if self.things[place.sprite] != self.changing:
+            return place
+        rows, columns, *_ = self._resized(place)
+        seen = frame[:, rows, columns]
+        ground = _nearest(seen, self.maze[:, :, rows, columns])[1]
+
+        def error(there: Place) -> float:
+            *_, cover, colours = self._resized(there, place)
+            return float((seen - ground * (1 - cover) - colours).square().sum())
+
+        beside = range(1 - STEP, STEP)
+        around = [(abs(down) + abs(across), down, across) for down in beside for across in beside]
+        near = [
+            place._replace(row=place.row + down, column=place.column + across) for _, down, across in sorted(around)
+        ]
+        return min(near, key=error)
+
     def _clear(self, frame: Tensor, ground: Tensor, places: Iterable[Place]) -> None:
         """Show the ground in place of what moves where sprites are, and beside them."""
         for place in places:
@@ -763,10 +823,10 @@ class Sprites(nn.Module):
             rows, columns, cover, colours = self._resized(place)
             frame[:, rows, columns] = frame[:, rows, columns] * (1 - cover) + colours
 
-    def _resized(self, place: Place) -> tuple[slice, slice, Tensor, Tensor]:
-        """The rows and columns of a frame that a sprite and what is beside it take, the shares of these that it covers,
-        and its colours there."""
-        rows, columns = (_reached(start, start + TILE, self.side, HALO) for start in (place.row, place.column))
+    def _resized(self, place: Place, around: Place | None = None) -> tuple[slice, slice, Tensor, Tensor]:
+        """The rows and columns of a frame that a sprite and what is beside it take, or another one `around` it, the
+        shares of these that it covers, and its colours there."""
+        rows, columns = (_reached(start, start + TILE, self.side, HALO) for start in (around or place)[1:3])
         down = self.resize[rows, place.row : place.row + TILE]
         across = self.resize[columns, place.column : place.column + TILE].T
         cover, colours = (down @ tile @ across for tile in (self.covers[place.sprite], self.colours[place.sprite]))

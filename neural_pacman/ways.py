@@ -21,8 +21,12 @@ LEAP = 48
 """How far, each way, nothing goes in a step."""
 OFF = 2
 """How far, each way, a place that is found may be from where a thing is, in the game's pixels."""
+HALF = 1
+"""How near it is to a node where it is at that node."""
 WAYS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Rows and columns of a step up, down, left and right."""
+LEADS = (2, 3, 0, 1, -1)
+"""On which of `WAYS` each action leads, -1 for none."""
 UNLIKELY = 1e-4
 """Where a thing is heading as little likely as that, it does not matter which of two ways it would take."""
 
@@ -73,7 +77,8 @@ class Ways:
             that counts, and in blue how far a thing goes in a step, in the game's pixels, or some times as far. With
             `[2 * side, side, 3]`, the lower half says which of the ways that are as short lead from node to node (see
             `choices`): in the row of the one and the column of the other, low byte in red, high byte in green. And in
-            the row of a thing's number, in the first column, blue says over how many others it is drawn, and one more.
+            the row of a thing's number, in the first column, blue says over how many others it is drawn, and one more;
+            and in the second one how far it goes in a step where actions lead it, in the game's pixels.
 
     Raises ValueError for a screen of another shape, or without two nodes side by side.
     """
@@ -117,6 +122,10 @@ class Ways:
         other, in two bits each; None where that is not known."""
         self.over: list[int] = told[:, 0, 2].tolist()
         """Over how many others a thing of this number is drawn, and one more; 0 where that is not known."""
+        self.led: list[int] = told[:, 1, 2].tolist()
+        """How far a thing of this number goes in a step where actions lead it; 0 where that is not known."""
+        self.open = self.beside >= 0
+        """Which ways what is led may take, `[n, 4]`."""
         self._paths: dict[tuple[int, int], dict[int, int]] = {}
 
     def path(self, start: int, goal: int) -> dict[int, int]:
@@ -189,6 +198,54 @@ class Ways:
         axis, to = self._axis(at, step), at.copy()
         to[axis] += self.speed(step) * int(np.sign(step[axis]))
         return to
+
+    def close(self, home: int, start: int) -> None:
+        """Let nothing that is led from one node go home, to another one: farther than to the first node through which
+        every way leads there."""
+        gates = [node for node in range(len(self.nodes)) if node != start and home not in self._reached(start, node)]
+        gate = min(gates, key=lambda node: int(self.distance[start, node]), default=home)
+        outside = self._reached(start, gate) | {gate, -1}
+        self.open &= np.array([[other in outside for other in others] for others in self.beside.tolist()])
+
+    def _reached(self, start: int, without: int) -> set[int]:
+        """The nodes to which ways lead from one that do not pass another one."""
+        reached, left = {start}, [start]
+        while left:
+            beside = {*self.beside[left.pop()].tolist()} - reached - {without, -1}
+            reached |= beside
+            left += beside
+        return reached
+
+    def far(self, thing: int) -> int:
+        """How far a thing of this number goes in a step where actions lead it; 0 where it is not known that they do."""
+        return self.led[thing] if thing < len(self.led) else 0
+
+    def lead(self, at: np.ndarray, step: np.ndarray, way: int, far: int) -> np.ndarray | None:
+        """Where a thing is, `[2]`, that came so and is led so far on one of `WAYS`, or on as it goes (-1); None where
+        that is not known. It turns round anywhere, elsewhere at nodes, and stops where no way leads on."""
+        going = self._going(at, step)
+        if going < 0:
+            node, before = self.nearest(*at), 0
+            if np.abs(self.nodes[node] - at).max() > OFF:
+                return None
+        else:
+            going = way if way >= 0 and not np.add(WAYS[way], WAYS[going]).any() else going
+            away, axis, sign = self.nodes - at, int(going > 1), int(sum(WAYS[going]))
+            along = away[:, axis] * sign
+            near = (np.abs(away[:, 1 - axis]) <= OFF) & (along >= -HALF) & (along <= far)
+            if not near.any():
+                return np.asarray(at + far * np.array(WAYS[going]))
+            node = int(np.where(near, along, far + 1).argmin())
+            before = int(along[node]) if along[node] > HALF else 0
+        onward = next((it for it in (way, going) if it >= 0 and self.open[node, it]), None)
+        left = 0 if onward is None else far - before
+        return np.asarray(self.nodes[node] + left * np.array(WAYS[onward or 0]))
+
+    def _going(self, at: np.ndarray, step: np.ndarray) -> int:
+        """On which of `WAYS` a thing is going that came so, -1 for none."""
+        axis = self._axis(at, step)
+        sign = int(np.sign(step[axis]))
+        return WAYS.index((sign, 0) if axis == 0 else (0, sign)) if sign else -1
 
     def speed(self, step: np.ndarray) -> int:
         """How far a thing goes that came so: as it was seen, unless that is nearly as far as things go."""

@@ -122,7 +122,7 @@ def test_a_state_may_enter_a_fresh_engine(world: WorldModel, engine: DreamEngine
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"version": 0}, "has version 0; this neural_pacman reads version 4"), ({"world": "0" * 64}, "another world")],
+    [({"version": 0}, "has version 0; this neural_pacman reads version 5"), ({"world": "0" * 64}, "another world")],
 )
 def test_foreign_states_are_refused_and_change_nothing(
     engine: DreamEngine, change: dict[str, Any], message: str

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from neural_pacman.actions import Action
 from neural_pacman.autoencoder import FrameAutoencoder
 from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import prepare, psnr, to_images, to_tensor
 from neural_pacman.looks import TILE, Place, middle
-from neural_pacman.ways import WAYS, Chase, Heading, Turn, Ways
+from neural_pacman.ways import LEADS, WAYS, Chase, Heading, Turn, Ways
 from neural_pacman.world import WorldModel
 from tests.test_looks import chased, screen_with
-from training.ways import _over, _search, find_ways
+from training.ways import Run, _over, _search, find_ways
 
 __all__ = ["chased"]
 
@@ -130,6 +131,56 @@ def test_it_is_told_which_way_a_thing_takes(
     assert (None if turn is None else turn.way) == way
 
 
+@pytest.mark.parametrize(
+    ("at", "step", "way", "goes"),
+    [
+        ((0, 18), (0, 12), LEFT, (0, 6)),  # turns round anywhere
+        ((0, 6), (0, 12), LEFT, (0, 0)),  # and stops
+        ((0, 6), (0, 12), UP, (0, 18)),
+        ((0, 18), (0, 12), DOWN, (0, 30)),  # no way leads down there
+        ((0, 42), (0, 12), DOWN, (6, 48)),
+        ((0, 47), (0, 12), DOWN, (12, 48)),  # it is at the node, found a pixel before it
+        ((0, 42), (0, 12), -1, (0, 54)),  # no action, so on as it goes
+        ((6, 48), (6, 6), DOWN, (18, 48)),  # it turned down in the step before
+        ((36, 48), (12, 0), DOWN, (48, 48)),
+        ((42, 48), (12, 0), DOWN, (48, 48)),  # there it stops
+        ((48, 48), (0, 0), DOWN, (48, 48)),
+        ((48, 48), (0, 0), LEFT, (48, 36)),
+        ((24, 36), (0, 0), LEFT, None),  # it is nowhere
+    ],
+)
+def test_who_is_led_turns_at_nodes_and_goes_round_and_stops(
+    at: tuple[int, int], step: tuple[int, int], way: int, goes: tuple[int, int] | None
+) -> None:
+    corner = node(0, 0)
+    to = Ways(screen()).lead(corner + at, np.array(step), way, 12)
+    assert (None if to is None else tuple((to - corner).tolist())) == goes
+
+
+def test_who_is_led_does_not_go_home() -> None:
+    maze = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for place in [
+        *((0, across) for across in range(5)),
+        *((2, across) for across in range(5)),
+        (1, 0),
+        (1, 4),
+        (3, 2),
+        (4, 2),
+    ]:
+        maze[tuple(node(*place))] = 255, 0, 8
+    ways, at = Ways(maze), node(2, 2)
+
+    def led(at: np.ndarray) -> np.ndarray:
+        place = ways.lead(at, np.array([0, 12]), DOWN, 12)
+        assert place is not None
+        return place
+
+    assert np.array_equal(led(at), at + (12, 0))
+    ways.close(ways.nearest(*node(4, 2)), ways.nearest(*node(0, 2)))
+    assert np.array_equal(led(at), at + (0, 12))
+    assert (ways.open == (ways.beside >= 0)).sum() == ways.open.size - 3  # in, on, and out again
+
+
 def test_a_way_that_there_is_not_tells_nothing() -> None:
     ways = Ways(screen())
     turn = ways.turn(None, node(0, 1) - (0, 4), np.array([0, 8]), node(0, 1) + (4, 0), STILL)
@@ -191,7 +242,7 @@ def test_a_dream_shows_a_turn_as_it_would_be_and_a_recording_as_it_is(steered: F
         assert psnr(to_images(dreamed)[0], frames(goes)[0]) > 38, drawn
         recorded = steered.follow(to_tensor(frames(drawn)), known)
         first_of_a_dream = to_tensor(frames(drawn))
-        steered._decide(first_of_a_dream, steered.before_recorded(known))
+        steered._decide(first_of_a_dream, steered.before_next(known, recorded=True))
         assert psnr(to_images(first_of_a_dream)[0], frames(drawn)[0]) > 38, drawn
         for after, (down, across) in ((now, goes), (recorded, drawn)):
             place, first = cyan(steered, after), cyan(steered, steered.follow(to_tensor(frames((0, 0)))))
@@ -236,9 +287,10 @@ ROWS, COLUMNS = 5, 9
 """Nodes of the lattice on which pink is chased."""
 
 
-def play(rng: np.random.Generator, chases: bool, searches: bool = False) -> np.ndarray:
+def play(rng: np.random.Generator, chases: bool, searches: bool = False, led: bool = True) -> Run:
     """Frames of pink, who wanders on the lattice 12 pixels a step, and cyan, 8 a step, who goes to where pink was when
-    it set out, one of the shortest ways or as it `searches`, or wanders too; until they come near each other."""
+    it set out, one of the shortest ways or as it `searches`, or wanders too; until they come near each other. And
+    actions, by which pink goes if it is `led`."""
 
     def ways(at: tuple[int, int]) -> list[tuple[int, int]]:
         around = [(at[0] + down, at[1] + across) for down, across in WAYS]
@@ -248,7 +300,7 @@ def play(rng: np.random.Generator, chases: bool, searches: bool = False) -> np.n
     onward, towards, target = (0, 1), (ROWS - 1, COLUMNS - 2), (0, 0)
     tiles = [(column + 4, row + 4) for row in range(ROWS) for column in range(COLUMNS)]  # from where the maze begins
     left: list[tuple[int, int]] = []
-    made = []
+    made, actions = [], []
     for step in range(60):
         made.append(screen_with((0, *(pink + (200, 100))), (2, *(cyan + (200, 100)))))
         if np.abs(pink - cyan).max() < 2 * UNIT:
@@ -268,9 +320,11 @@ def play(rng: np.random.Generator, chases: bool, searches: bool = False) -> np.n
                 good = left[:1] or good
                 left = left[1:]
             towards = good[int(rng.integers(len(good)))]
-        pink = pink + 12 * np.sign(np.array(onward) * UNIT - pink)
+        goes = np.sign(np.array(onward) * UNIT - pink)
+        actions.append(LEADS.index(WAYS.index((int(goes[0]), int(goes[1])))) if led else int(rng.integers(4)))
+        pink = pink + 12 * goes
         cyan = cyan + 8 * np.sign(np.array(towards) * UNIT - cyan)
-    return np.stack([prepare(screen) for screen in made])
+    return np.stack([prepare(screen) for screen in made]), np.array(actions)
 
 
 def test_where_things_turn_and_that_they_chase_is_found_in_recordings(chased: FrameAutoencoder) -> None:
@@ -295,6 +349,10 @@ def test_where_things_turn_and_that_they_chase_is_found_in_recordings(chased: Fr
         assert nodes[0].tolist() == [row, column] and len(nodes) == ROWS * COLUMNS
         shortest, _, pace = found[row, column]
         assert shortest >= 242 and pace == 8
+        if searches:
+            assert model.sprites is not None and Ways(found).led[model.sprites.changing] == 12
+    found = find_ways(model, (play(rng, True, True, led=False) for _ in range(8)))
+    assert found is not None and not any(Ways(found).led)
     assert find_ways(model, (play(rng, False) for _ in range(4))) is None
     assert find_ways(FrameAutoencoder.create("tiny", background), ()) is None
 
@@ -440,6 +498,34 @@ def test_one_of_several_that_would_walk_into_what_eats_is_eaten(knowing: FrameAu
     there, seen = pacman._replace(column=blue.column + 8), blue._replace(unseen=0)
     for plausible, first in ((0.25, there), (0, seen)):  # seen there, in a dream or not
         assert sprites._steer([pacman, seen], [there, seen], [seen, there], {}, plausible)[1][0] == first
+
+
+@pytest.mark.parametrize("action", [Action.LEFT, Action.UP, Action.NO_ACTION])
+def test_a_dreams_pacman_goes_where_the_action_leads(knowing: FrameAutoencoder, action: Action) -> None:
+    sprites = knowing.sprites
+    assert sprites is not None and sprites.ways is not None and sprites.ways.far(sprites.changing) == 12
+    things = sprites.things.tolist()
+    frame = to_tensor(knowing.pictures[0])[None] if knowing.pictures[0] is not None else torch.empty(0)
+
+    def drawn(row: int, column: int) -> Tensor:
+        seen = frame.clone()
+        sprites._draw(seen[0], [Place(things.index(sprites.changing), row, column)])
+        return seen
+
+    def at(known: Tensor) -> list[int]:
+        (place,) = (row for row in knowing.cast_of(known)[0].tolist() if row[0] >= 0)
+        return place[1:3]
+
+    known = knowing.follow(torch.cat([drawn(380, 251), drawn(380, 263)]))  # to the right, and on odd pixels
+    assert at(known) == [380, 263]
+    for steps in range(1, 5):
+        shown = drawn(380, 263)  # whatever is drawn
+        known = knowing._decide(shown, knowing.before_next(known, torch.tensor([action])))[0].known
+        assert psnr(to_images(shown)[0], to_images(drawn(*at(known)))[0]) > 35
+        if steps == 1:
+            assert at(known) == [380, {Action.LEFT: 251}.get(action, 275)]
+    recorded = knowing._decide(drawn(380, 266), knowing.before_next(known, torch.tensor([action]), recorded=True))[0]
+    assert at(recorded.known) == [380, 266]
 
 
 def test_recorded_ghosts_turn_as_is_believed(sample: Path, knowing: FrameAutoencoder) -> None:

@@ -28,7 +28,7 @@ from neural_pacman.progress import progress_bar
 from neural_pacman.world_folder import PICTURES
 from training.looks import find_pictures, read_pictures
 from training.loop import Figures, LoopConfig, Size, Trainer, finished
-from training.ways import find_ways
+from training.ways import Run, find_ways
 
 RUN = 150
 """Consecutive frames in which it is found where things turn."""
@@ -115,14 +115,15 @@ class Screens(Sequence[np.ndarray]):
         return episode.raw(k)
 
 
-def draw_runs(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int) -> Iterator[np.ndarray]:
+def draw_runs(datasets: tuple[str, ...], held_out: tuple[int, ...], count: int) -> Iterator[Run]:
     """About `count` prepared frames in runs of `RUN` consecutive ones, or whole episodes, spread evenly over the
-    datasets, uint8 `[T, 512, 512, 3]` each."""
+    datasets: uint8 `[T, 512, 512, 3]` each, and the actions that lead out of them, int64 `[T]`."""
     episodes = list(episodes_of(datasets, held_out))
     chosen = np.linspace(0, len(episodes) - 1, min(-(-count // RUN), len(episodes))).astype(int)
     with progress_bar(total=len(chosen), desc="where things turn", unit="run") as bar:
         for i in chosen.tolist():
-            yield episodes[i].frames(0, min(RUN, len(episodes[i])))
+            count = min(RUN, len(episodes[i]))
+            yield episodes[i].frames(0, count), episodes[i].actions[:count]
             bar.update()
 
 

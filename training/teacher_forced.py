@@ -125,6 +125,7 @@ class TeacherForced:
         return self.world.decode_after(known, latents) if self.world.autoencoder.decides else None
 
     def _judge(self, episode: Episode, steps: Steps, latents: Tensor, known: Tensor) -> None:
+        known = self.world.autoencoder.before_next(known, steps.actions[:, -1])
         outcome = self.world.judge(steps.history, steps.actions, latents, self._told(known, latents))
         for state, points, lost, end in zip(steps.states, *(values.tolist() for values in outcome), strict=True):
             self.ends.append((False, end > 0.5))

@@ -2,7 +2,8 @@
 
 Whoever turns within a step was where the row of one place crosses the column of the other: on a grid of nodes, as it
 shows. How long before a turn it counts where what changes spots was, how often the way is the shortest, and whether one
-search tells which of several ways that are as short is taken, is tried: what was likely most often happened.
+search tells which of several ways that are as short is taken, is tried: what was likely most often happened. And
+whether what changes spots goes where the actions lead is seen by letting them lead it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from neural_pacman.autoencoder import FrameAutoencoder
 from neural_pacman.frames import FRAME_SIZE, to_tensor
 from neural_pacman.looks import FAR, STANDS_OUT, STEP, TILE, Place, Sprites, middle
 from neural_pacman.progress import progress_bar
-from neural_pacman.ways import OFF, WAYS, Chase, Heading, Ways, straight
+from neural_pacman.ways import LEADS, OFF, WAYS, Chase, Heading, Ways, straight
 
 Cast = dict[int, Place]
 """Who is found on a screen, by the number of the thing."""
+
+Run = tuple[np.ndarray, np.ndarray]
+"""Consecutive prepared frames, uint8 `[T, 512, 512, 3]`, and the actions that lead out of them, `[T]`."""
 
 LEAST_CORNERS = 20
 """Turns that tell where nodes are."""
@@ -40,17 +44,22 @@ WALL = 1000
 """What a tile that is no node costs."""
 MOST_CHOICES = 8
 """Choices on a way that there is room for."""
+LEAST_LED = 0.98
+"""Share of the steps that must lead where actions do."""
 LEAST_GAIN = 0.2
 """Share of the surprise at what things do that must be gone where it is known where they are heading."""
 
 
-def find_ways(model: FrameAutoencoder, runs: Iterable[np.ndarray]) -> np.ndarray | None:
-    """The nodes of an autoencoder's paths, uint8 `[side, side, 3]` as `Ways` wants them, found in runs of consecutive
-    prepared frames `[512, 512, 3]`; None where things go by no rule of that kind, or it is not known what they are."""
+def find_ways(model: FrameAutoencoder, runs: Iterable[Run]) -> np.ndarray | None:
+    """The nodes of an autoencoder's paths, uint8 `[side, side, 3]` or two of these as `Ways` wants them, found in runs;
+    None where things go by no rule of that kind, or it is not known what they are."""
     sprites = model.sprites
     if sprites is None or not sprites.changing or not sprites.cast:
         return None
-    trails = [_trail(model, run) for run in runs]
+    trails, actions = [], []
+    for frames, led in runs:
+        trails.append(_trail(model, frames))
+        actions.append(led)
     corners = [corner for trail in trails for corner in _corners(trail)]
     screen = np.zeros((sprites.side, sprites.side, 3), np.uint8)
     nodes = _grid(corners, sprites)
@@ -66,6 +75,7 @@ def find_ways(model: FrameAutoencoder, runs: Iterable[np.ndarray]) -> np.ndarray
     alike, chosen = screen, np.concatenate([screen, _choices(Ways(screen), _numbers(nodes, sprites), sprites.side)])
     for it, count in _over(trails).items():
         chosen[sprites.side + it, 0, 2] = 1 + count
+    chosen[sprites.side + sprites.changing, 1, 2] = _led(Ways(screen), trails, actions, sprites.changing)
     before = tried(SHORTEST[-1], lag)
     screen = chosen
     if tried(SHORTEST[-1], lag) >= before:
@@ -83,6 +93,22 @@ def _over(trails: Iterable[Sequence[Cast]]) -> dict[int, int]:
         seen.update((one, other) for one, other in combinations(things, 2) if cast[one][1:3] == cast[other][1:3])
     ever = {it for pair in seen for it in pair}
     return {it: sum(seen[it, other] > seen[other, it] for other in ever) for it in ever}
+
+
+def _led(ways: Ways, trails: Iterable[Sequence[Cast]], actions: Iterable[np.ndarray], changing: int) -> int:
+    """How far what changes spots goes in a step, in the game's pixels, if that is where actions lead it, or 0."""
+    moves: list[tuple[np.ndarray, np.ndarray, int, np.ndarray]] = []
+    for trail, led in zip(trails, actions, strict=True):
+        for first, one, other, action in zip(trail, trail[1:], trail[2:], led[1:].tolist(), strict=False):
+            if changing in {*first} & {*one} & {*other}:
+                came, goes = _step(first[changing], one[changing]), _step(one[changing], other[changing])
+                if max(*np.abs(came), *np.abs(goes)) <= FAR:
+                    moves.append((middle(one[changing]), came, LEADS[action], middle(other[changing])))
+    steps = Counter(int(np.abs(to - at).sum()) for at, _, _, to in moves if (to != at).any())
+    far = steps.most_common(1)[0][0] if steps else 0
+    places = [(ways.lead(at, came, way, far), to) for at, came, way, to in moves]
+    right = [place is not None and np.abs(place - to).max() <= 2 * OFF for place, to in places]
+    return far if right and np.mean(right) >= LEAST_LED else 0
 
 
 def _numbers(nodes: np.ndarray, sprites: Sprites) -> list[tuple[int, int]]:
