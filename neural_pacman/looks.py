@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.ways import LEADS, Chase, Heading, Turn, Ways
+from neural_pacman.ways import LEADS, WAYS, Chase, Heading, Turn, Ways
 
 TILE = 32
 """Side of the square that a sprite has on the sheet, in the game's pixels."""
@@ -82,8 +82,11 @@ FAR, MANY = 48, 2
 """How far, each way, a thing never goes in a step, and how many seem to where another scene begins."""
 HIDES = 12
 """How near to a sprite, each way, one was that it may be hiding now."""
-INSTANTS = 8
-"""Parts of a step after each of which it is looked how near two are."""
+INSTANTS = 4
+"""Times within a step, at its beginning and after equal parts, at which it is looked how near two are: who begins a
+scene then has what is left of it but for one part."""
+CERTAIN = 0.9
+"""How likely a way must be for a thing to take it as soon as a scene begins."""
 BELIEF = 32767
 """A belief's probabilities are kept as integers, in parts of so many."""
 NEARLY = 4
@@ -411,7 +414,7 @@ class Sprites(nn.Module):
                 places, surplus = (self.starts, []) if self.starts else self.find(frame, known, anew=True)
                 known = self.starts
             all_known = 0 < len(known) == self.cast and self._goes_on(places)
-            met = False
+            met, beliefs, led = None, {}, None
             if self.cast:
                 places, others, cast = self._follow(places, known)
                 surplus += others
@@ -424,14 +427,15 @@ class Sprites(nn.Module):
                     cast, places = self._steer(known, cast, found, beliefs, PLAUSIBLE if dreamed else 0, led)
                     surplus += [place for place in found if place not in places]
                     cast += self._behind(cast) if known and dreamed else []
-                    if met or begins:
+                    if met is not None or begins:
                         beliefs = self._set_out()
                     self._believe(towards, beliefs)
-                if met:
-                    places, cast, all_known = self.starts, self.starts, True
+                if met is not None:
+                    places = cast = self._begun(met, beliefs, led)
+                    all_known = True
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
-            scenes.append(Scene(places, surplus, all_known, met))
+            scenes.append(Scene(places, surplus, all_known, met is not None))
         return now, going, scenes
 
     def _set_out(self) -> dict[int, Heading]:
@@ -440,6 +444,26 @@ class Sprites(nn.Module):
         who: list[int] = self.things.tolist()
         nodes = {who[start.sprite]: self.ways.nearest(*middle(start)) for start in self.starts}
         return {it: self.ways.anywhere(nodes.get(it, -1)) for it in self.movers}
+
+    def _begun(self, left: float, beliefs: dict[int, Heading], led: int | None) -> list[Place]:
+        """Who is where in a scene that began so much of a step ago: what changes spots where it is `led`, and things on
+        their ways where these are certain."""
+        who: list[int] = self.things.tolist()
+        places = []
+        for place in self.starts:
+            it, ways = who[place.sprite], self.ways
+            node = ways.nearest(*middle(place)) if ways is not None else 0
+            if ways is not None and it == self.changing and led is not None and ways.far(it):
+                to = ways.lead(middle(place), np.zeros(2, int), led, round(left * ways.far(it)))
+                place = place if to is None else _moved(place, to)
+            elif ways is not None and it in beliefs:
+                likely = beliefs[it].to @ ways.turns_of(node, beliefs[it])
+                if likely.max() >= CERTAIN:
+                    down, across = (ways.pace * part for part in WAYS[int(likely.argmax())])
+                    to = ways.nodes[node] + np.rint(left * np.array([down, across])).astype(int)
+                    place = _moved(place, to)._replace(down=down, across=across)
+            places.append(place)
+        return places
 
     def _beliefs(self, heading: Tensor) -> dict[int, Heading]:
         """What is believed of where things are heading, of those of which anything is."""
@@ -487,8 +511,11 @@ class Sprites(nn.Module):
             # Who is hidden goes with who hides it as far as recordings tell; in a dream, where it would.
             shown = any(place[:3] == other[:3] for place in places)
             found = not other.unseen and (shown or not plausible)
-            if not step.any() or (found and not self.ways.may_be(at, step, to)):
+            may_be = not found or self.ways.may_be(at, step, to)
+            paces = self.ways.speed(step) >= self.ways.pace  # as far as things go, not what places are wrong by
+            if not step.any() or not (may_be or (plausible and paces)):
                 continue
+            found &= may_be
             before, after = was[self.changing], now[self.changing]
             chase = Chase(middle(before), np.array([before.down, before.across]), middle(after))
             turn = self.ways.turn(beliefs.get(it), at, step, to if found else None, chase)
@@ -536,8 +563,7 @@ class Sprites(nn.Module):
         to = self.ways.lead(middle(was), np.array([was.down, was.across]), way, far) if far else None
         if to is None or _apart(was, now) > FAR or (recorded and np.abs(to - middle(now)).sum() > NEARLY):
             return now
-        row, column = (int(part) - TILE // 2 for part in to)
-        return now._replace(row=row, column=column, down=row - was.row, across=column - was.column)
+        return _moved(was, to)._replace(sprite=now.sprite, unseen=now.unseen, was=now.was)
 
     def _unseen(self, turn: Turn, step: np.ndarray, others: Sequence[np.ndarray]) -> int:
         """The way of one that is not seen to take a plausible one: the likeliest, or as good as that, on which none of
@@ -591,9 +617,10 @@ class Sprites(nn.Module):
         return again and self.home is not None and _apart(now, Place(0, *self.home)) <= HIDES
 
     def _on_path(self, row: int, column: int) -> bool:
-        """Whether a tile may hold a sprite."""
+        """Whether a tile may hold a sprite, or one that is found a cell beside it."""
         inside = min(row, column) >= 0 and max(row, column) < STEP * len(self.paths)
-        return inside and bool(self.paths[row // STEP, column // STEP])
+        top, left = max(0, row // STEP - 1), max(0, column // STEP - 1)
+        return inside and bool(self.paths[top : row // STEP + 2, left : column // STEP + 2].any())
 
     def show(self, frames: Tensor, grounds: Tensor, scenes: Sequence[Scene]) -> None:
         """Draw what `forward` found over frames `[N, 3, 512, 512]`, which are written to.
@@ -638,13 +665,15 @@ class Sprites(nn.Module):
         turns = not one * other and one + other != self.changing and (came or _apart(was, now) <= FAR)
         return one == other or turns
 
-    def _met(self, last: Sequence[Place], now: Sequence[Place]) -> bool:
-        """Whether what changes spots came nearer to a thing in this step than it ever is: as far as it was seen, or
-        else as far as it would have gone on. Who is hidden where one of several is may be another one of them."""
+    def _met(self, last: Sequence[Place], now: Sequence[Place]) -> float | None:
+        """How much of a step a scene has that begins in it because what changes spots came nearer to a thing than it
+        ever is, as far as it was seen, or else as far as it would have gone on; None if it did not. Who is hidden where
+        one of several is may be another one of them."""
         who: list[int] = self.things.tolist()
         was, there = ({who[place.sprite]: place for place in places if who[place.sprite]} for places in (last, now))
         if not self.meets or not {self.changing} <= {*was} & {*there}:
-            return False
+            return None
+        met = []
         others = [{place[1:3] for place in places if not who[place.sprite]} for places in (last, now)]
         for thing in {*was} & {*there} - {self.changing}:
             if there[thing].unseen > 1:  # it may be anywhere
@@ -659,9 +688,9 @@ class Sprites(nn.Module):
                 ways.append((begin.row, begin.column, down, across))
             row, column, down, across = (int(a - b) for a, b in zip(*ways, strict=True))
             parts = [part / INSTANTS for part in range(INSTANTS + 1)]
-            if min(max(abs(row + part * down), abs(column + part * across)) for part in parts) < self.meets:
-                return True
-        return False
+            near = [part for part in parts if max(abs(row + part * down), abs(column + part * across)) < self.meets]
+            met += near[:1]
+        return max(0, 1 - 1 / INSTANTS - min(met)) if met else None
 
     def reaches(self, cast: Tensor, points: Tensor, within: float = TILE) -> Tensor:
         """Which points of a frame (row, column) `[P, 2]` are near to what changes spots, bool `[N, P]`: no farther each
@@ -742,19 +771,28 @@ class Sprites(nn.Module):
             if self._may_be(was, now)
         ]
         went: dict[int, Place] = {}
+        found: dict[int, int] = {}  # where among the places
         new = set(range(len(places)))
         for _, _, i, j in sorted(pairs):
             if i not in went and j in new:
                 step = (places[j].row - last[i].row, places[j].column - last[i].column)
                 down, across = (0, 0) if last[i].unseen or max(map(abs, step)) > FAR else step
                 went[i] = places[j]._replace(was=0 if thing[places[j].sprite] else who[i], down=down, across=across)
+                found[i] = j
                 new.remove(j)
+        things = [i for i in went if thing[last[i].sprite] not in (0, self.changing)]
+        turned = [i for i in things if not thing[went[i].sprite]]
+        if len(turned) < len(things) / 2:  # all turn at once, or nobody does
+            for i in turned:
+                del went[i]
+                new.add(found[i])
+            turned = []
         room = max(0, self.cast - len(last))
         joined = [places[j] for j in sorted(new)[:room]]
         surplus = [places[j] for j in sorted(new)[room:] if last]
         places = [place for place in places if place not in surplus]
         walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
-        turned = [went[i] for i in walked if thing[last[i].sprite] and not thing[went[i].sprite]]
+        others = [went[i] for i in turned if i in walked]
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if self._goes_on(places) else []:
             # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
@@ -767,9 +805,9 @@ class Sprites(nn.Module):
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             step = (cover.row - was.row, cover.column - was.column) if covers else (was.down, was.across)
             unseen = 0 if covers else max(was.unseen, min(was.unseen, PATIENCE) + 1)
-            turns = len(turned) >= MANY or cover in turned
+            turns = len(others) >= MANY or cover in others
             if turns and thing[was.sprite] not in (0, self.changing):  # all turn at once, and who is hidden, too
-                was = was._replace(sprite=turned[0].sprite, was=thing[was.sprite])
+                was = was._replace(sprite=others[0].sprite, was=thing[was.sprite])
             held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen, down=step[0], across=step[1]))
         cast = [*went.values(), *held, *joined]
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
@@ -923,6 +961,12 @@ class _Search:
 def middle(place: Place) -> np.ndarray:
     """The row and column of the middle of its tile, `[2]`."""
     return np.array([place.row, place.column]) + TILE // 2
+
+
+def _moved(was: Place, to: np.ndarray) -> Place:
+    """A place moved to where the middle of its tile is here, `[2]`."""
+    row, column = (int(part) - TILE // 2 for part in to)
+    return was._replace(row=row, column=column, down=row - was.row, across=column - was.column)
 
 
 def _apart(one: Place, other: Place) -> int:

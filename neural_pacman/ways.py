@@ -177,13 +177,19 @@ class Ways:
         if arrived >= to_node[goal]:
             since[goal] = node
         to_node[goal] += arrived
+        believed = Heading(to_node, since)
+        turns = self.turns_of(node, believed)
+        return Turn(node, before, way, np.asarray(to_node @ turns), believed, turns)
+
+    def turns_of(self, node: int, heading: Heading) -> np.ndarray:
+        """How likely each way is at a node for who is heading for each node, `[n, 4]`, and set out as is believed."""
         turns = self.turns[node].copy()
-        for other in np.flatnonzero((to_node > UNLIKELY) & (since >= 0)).tolist():
-            chosen = self.path(int(since[other]), other).get(node)
+        for other in np.flatnonzero((heading.to > UNLIKELY) & (heading.since >= 0)).tolist():
+            chosen = self.path(int(heading.since[other]), other).get(node)
             if chosen is not None:
                 turns[other] = (1 - self.shortest) * (self.beside[node] >= 0) / (self.beside[node] >= 0).sum()
                 turns[other, chosen] += self.shortest
-        return Turn(node, before, way, np.asarray(to_node @ turns), Heading(to_node, since), turns)
+        return turns
 
     def ahead(self, at: np.ndarray, step: np.ndarray) -> tuple[int, int] | None:
         """The node that a thing passes in a step, if it goes on as it came, and how far before it is; None for none."""

@@ -14,7 +14,7 @@ from neural_pacman.autoencoder import MOST_LIVE, RENEWED, Decoded, FrameAutoenco
 from neural_pacman.engine import DreamEngine, shared_world
 from neural_pacman.episodes import read_episodes
 from neural_pacman.frames import FRAME_SIZE, prepare, psnr, to_images, to_tensor
-from neural_pacman.looks import PATIENCE, TILE, Place
+from neural_pacman.looks import PATIENCE, TILE, Place, middle
 from neural_pacman.seeds import Seeds, stacked
 from neural_pacman.world import WorldModel
 from training.looks import find_pictures
@@ -978,12 +978,38 @@ def test_who_may_be_eaten_too_or_was_elsewhere_meets_nobody() -> None:
     red, blue = (things.index(it) for it in (min({*things} - {0, sprites.changing}), 0))
     near = Place(red, 380, 272, across=-8)
     hidden, hides = near._replace(unseen=1), Place(blue, 380, 272)
-    assert sprites._met([pacman, near], [pacman, hidden])  # as far as it would have gone on
-    assert not sprites._met([pacman, near, hides], [pacman, hidden])  # with a frightened one, that was eaten
-    assert not sprites._met([pacman, near], [pacman, near._replace(column=264), hides._replace(column=264)])
+    assert sprites._met([pacman, near], [pacman, hidden]) is not None  # as far as it would have gone on
+    assert sprites._met([pacman, near, hides], [pacman, hidden]) is None  # with a frightened one, that was eaten
+    assert sprites._met([pacman, near], [pacman, near._replace(column=264), hides._replace(column=264)]) is None
     across = near._replace(column=240)  # it passed him, or was lost from sight and came back far away
-    assert sprites._met([pacman, near], [pacman, across])
-    assert not sprites._met([pacman, near._replace(column=320)], [pacman, across])
+    assert sprites._met([pacman, near], [pacman, across]) is not None
+    assert sprites._met([pacman, near._replace(column=320)], [pacman, across]) is None
+
+
+def test_a_life_begins_within_a_step_and_who_has_one_way_goes_it() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None and sprites.ways is not None
+    things = sprites.things.tolist()
+    pacman = Place(things.index(sprites.changing), 380, 260)
+    left = {}
+    for apart in (12, 18, 22, 26, 37):  # a ghost that comes 8 towards Pac-Man, who comes 12
+        was, now = (Place(things.index(3), 380, 260 + at) for at in (apart, apart - 8))
+        left[apart] = sprites._met([pacman, was], [pacman._replace(column=272), now])
+    assert left == {12: 0.75, 18: 0.5, 22: 0.25, 26: 0, 37: None}
+    who = {things[start.sprite]: start for start in sprites.starts}
+    far, pace = sprites.ways.far(sprites.changing), sprites.ways.pace
+    for share in (0.0, 0.25, 0.75):
+        for led, way in ((2, -1), (3, 1)):
+            begun = {things[place.sprite]: place for place in sprites._begun(share, sprites._set_out(), led)}
+            assert begun.keys() == who.keys()
+            moved = begun[sprites.changing].column - who[sprites.changing].column
+            assert moved == way * round(share * far)
+            assert begun[3] == who[3]  # above their house: it may go left or right
+            inside = [begun[it] for it in sorted({*begun} - {3, sprites.changing})]
+            node = [sprites.ways.nodes[sprites.ways.nearest(*middle(place))] for place in inside]
+            assert [(place.down, place.across) for place in inside] == [(-pace, 0), (0, -pace), (0, pace)]
+            for place, at in zip(inside, node, strict=True):
+                assert (middle(place) == at + np.rint(share * np.array([place.down, place.across]))).all()
 
 
 def test_of_two_that_are_eaten_at_once_the_second_comes_home_to_where_one_begins() -> None:
@@ -1042,7 +1068,9 @@ def test_who_is_hidden_turns_with_who_hides_it() -> None:
     _, _, cast = sprites._follow([pacman, over, *turned], [pacman, over, *others])
     seen = sorted(things[place.sprite] for place in cast)  # who is seen is as it is seen
     assert seen == [0, 0, *sorted((sprites.changing, things[over.sprite]))]
-    for found in ([pacman, blue, *others], [pacman, blue, *turned], [pacman, *turned]):
+    _, surplus, cast = sprites._follow([pacman, blue, *others], last)  # one alone does not turn
+    assert surplus == [blue] and sorted(place.sprite for place in cast) == sorted(place.sprite for place in last)
+    for found in ([pacman, blue, *turned], [pacman, *turned]):
         _, _, cast = sprites._follow(found, last)
         looks = {things[place.sprite] or place.was: things[place.sprite] for place in cast}
         assert len(cast) == 5 and not looks[things[below.sprite]] and not looks[things[over.sprite]]
