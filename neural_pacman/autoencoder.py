@@ -144,7 +144,7 @@ class SparseConv2d(nn.Conv2d):
         places = input.movedim(1, -1)
         if torch.is_grad_enabled() or torch.is_autocast_enabled(input.device.type) or input.device.type != "cpu":
             return super().forward(input)
-        live = places.ne(0).any(-1)
+        live = places.abs().amax(-1) > 0
         if live.float().mean() > MOST_LIVE:
             return super().forward(input)
         n, rows, columns = live.nonzero().unbind(1)
@@ -294,7 +294,7 @@ class FrameAutoencoder(nn.Module):
         """Frames `[N, 3, H, W]` in [-1, 1] as scaled latents `[N, 32, H / 32, W / 32]`."""
         if self.background is not None:
             frames = frames - self.background
-        return self.encode_folded(F.pixel_unshuffle(frames, self.pixel_unshuffle)) * self.scaling_factor
+        return self.encode_folded(self._fold(frames)) * self.scaling_factor
 
     @property
     def decides(self) -> bool:
@@ -332,7 +332,7 @@ class FrameAutoencoder(nn.Module):
 
     def decode_after(self, known: Tensor, latents: Tensor) -> Decoded:
         """Decode the frames after those that something is known of, int16 `[N, M]`: in doubt a look stays."""
-        shown = self._decode(latents).contiguous()
+        shown = self._decode(latents)
         if not self.decides:
             return nothing_told(shown, known)
         decided, doubts = self._decide(shown, known)
@@ -351,9 +351,21 @@ class FrameAutoencoder(nn.Module):
         with fast:
             folded = self.decode_folded(latents / self.scaling_factor).float()
         if self.background is None:
-            return F.pixel_shuffle(folded, self.pixel_unshuffle).clamp(-1.0, 1.0)
-        difference = F.pixel_shuffle(F.softshrink(folded, DEAD_ZONE), self.pixel_unshuffle)
-        return (self.background + difference).clamp(-1.0, 1.0)
+            return self._unfold(folded).clamp_(-1.0, 1.0)
+        return self._unfold(F.softshrink(folded, DEAD_ZONE)).add_(self.background).clamp_(-1.0, 1.0)
+
+    def _fold(self, frames: Tensor) -> Tensor:
+        """Frames as blocks of pixels in channels: what `F.pixel_unshuffle` does, in the order in which a convolution
+        reads them."""
+        side = self.pixel_unshuffle
+        blocks = frames.unflatten(2, (-1, side)).unflatten(4, (-1, side))  # [N, 3, h, side, w, side]
+        return blocks.permute(0, 2, 4, 1, 3, 5).flatten(3).movedim(-1, 1)
+
+    def _unfold(self, folded: Tensor) -> Tensor:
+        """The inverse of `_fold`, contiguous: what `F.pixel_shuffle` does."""
+        side = self.pixel_unshuffle
+        blocks = folded.unflatten(1, (-1, side, side)).permute(0, 1, 4, 2, 5, 3)
+        return blocks.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)
 
     def _ask(self, latent: Tensor, frame: Tensor, known: Tensor, spot: int) -> None:
         """Show a spot of a frame `[3, 512, 512]` in its other look if the encoder makes what is nearer to the latent of
