@@ -358,7 +358,7 @@ class Sprites(nn.Module):
             "resize": resize,
             "near": near,
             "coloured": (inside * seen).flatten(1).T,
-            "weights": torch.cat([inside[:, 0], squares[:, 0], contrast[:, 0], near - touched]).flatten(1).T,
+            "weights": torch.cat([squares[:, 0], contrast[:, 0], inside[:, 0], near - touched]).flatten(1).T,
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor.contiguous(), persistent=False)
@@ -881,7 +881,7 @@ class _Search:
         self.moving = ((distance > STANDS_OUT) & ~sprites.still).float()
         apart = (screen - beneath).square().sum(0, True)
         self.tiles = _tiles(torch.cat([screen, screen.square().sum(0, True), apart]))
-        self.whole = sprites.weights[:, : self.count].sum(0)
+        self.whole = sprites.weights[:, 2 * self.count : 3 * self.count].sum(0)
         self.restart()
 
     def restart(self, places: Sequence[Place] = ()) -> None:
@@ -927,10 +927,10 @@ class _Search:
         weight = _tiles(self.free)[0][here][rows, columns].flatten(1)
         value = self.tiles[:, *here][:, rows, columns].flatten(2) * weight
         # What the cells that a sprite covers are without it, and how far they are from it, summed.
-        visible, squares, contrast, _ = (weight @ weights).split(count, dim=1)
-        difference, _, _, beside = (value[4] @ weights).split(count, dim=1)
+        squares, contrast, visible = (weight @ weights[:, : 3 * count]).split(count, dim=1)
+        difference, beside = (value[4] @ weights[:, 2 * count :]).split(count, dim=1)
         product = value[:3].movedim(0, 1).flatten(1) @ self.sprites.coloured
-        error = value[3] @ weights[:, :count] - 2 * product + squares
+        error = value[3] @ weights[:, 2 * count : 3 * count] - 2 * product + squares
         if faint is None:
             fits = (visible > LEAST_VISIBLE * self.whole) & (error < difference)
             fits &= error + BESIDE * beside < MISFIT * contrast
