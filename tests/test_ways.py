@@ -365,6 +365,20 @@ def test_who_is_drawn_nearly_where_it_would_be_is_shown_there(steered: FrameAuto
         assert psnr(to_images(shown)[0], frames(goes)[0]) > 38, drawn
 
 
+def test_who_is_drawn_farther_off_than_things_go_goes_on(steered: FrameAutoencoder) -> None:
+    background, other, signs, sprites, nodes = steered.pictures
+    assert nodes is not None
+    for pace, goes in ((8, (0, 36)), (12, (0, 46))):  # not where it comes slower than at its pace: that is an error
+        paced = nodes.copy()
+        paced[nodes.any(-1), 2] = pace
+        model = FrameAutoencoder.create("tiny", background, other, signs, sprites, paced)
+        known = model.follow(to_tensor(frames(*COMING[:2])))
+        for recorded, there in ((False, goes), (True, (0, 46))):
+            shown = to_tensor(frames((0, 46)))
+            model._decide(shown, model.before_next(known, recorded=recorded), recorded)
+            assert psnr(to_images(shown)[0], frames(there)[0]) > 38, (pace, recorded)
+
+
 def test_who_is_hidden_in_a_dream_comes_out_where_it_would(steered: FrameAutoencoder) -> None:
     known = steered.follow(to_tensor(frames(*COMING)))
     assert steered.sprites is not None
