@@ -996,6 +996,9 @@ def test_a_life_begins_within_a_step_and_who_has_one_way_goes_it() -> None:
         was, now = (Place(things.index(3), 380, 260 + at) for at in (apart, apart - 8))
         left[apart] = sprites._met([pacman, was], [pacman._replace(column=272), now])
     assert left == {12: 0.75, 18: 0.5, 22: 0.25, 26: 0, 37: None}
+    across = range(252, 301)  # their house, from the one on the left to the one on the right
+    assert all(sprites._on_path(252 - TILE // 2, column - TILE // 2) for column in across)
+    assert not sprites._on_path(252 - TILE // 2, 0)
     who = {things[start.sprite]: start for start in sprites.starts}
     far, pace = sprites.ways.far(sprites.changing), sprites.ways.pace
     for share in (0.0, 0.25, 0.75):
