@@ -144,7 +144,7 @@ class SparseConv2d(nn.Conv2d):
         places = input.movedim(1, -1)
         if torch.is_grad_enabled() or torch.is_autocast_enabled(input.device.type) or input.device.type != "cpu":
             return super().forward(input)
-        live = places.abs().amax(-1) > 0
+        live = places.abs().amax(-1) != 0
         if live.float().mean() > MOST_LIVE:
             return super().forward(input)
         n, rows, columns = live.nonzero().unbind(1)
@@ -362,7 +362,7 @@ class FrameAutoencoder(nn.Module):
         return blocks.permute(0, 2, 4, 1, 3, 5).flatten(3).movedim(-1, 1)
 
     def _unfold(self, folded: Tensor) -> Tensor:
-        """The inverse of `_fold`, contiguous: what `F.pixel_shuffle` does."""
+        """The inverse of `_fold`, what `F.pixel_shuffle` does, as a contiguous copy that may be written to."""
         side = self.pixel_unshuffle
         blocks = folded.unflatten(1, (-1, side, side)).permute(0, 1, 4, 2, 5, 3)
         return blocks.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)

@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neural_pacman.frames import FRAME_SIZE, to_tensor
-from neural_pacman.ways import LEADS, WAYS, Chase, Heading, Turn, Ways
+from neural_pacman.ways import LEADS, OFF, WAYS, Chase, Heading, Turn, Ways
 
 TILE = 32
 """Side of the square that a sprite has on the sheet, in the game's pixels."""
@@ -83,8 +83,7 @@ FAR, MANY = 48, 2
 HIDES = 12
 """How near to a sprite, each way, one was that it may be hiding now."""
 INSTANTS = 4
-"""Times within a step, at its beginning and after equal parts, at which it is looked how near two are: who begins a
-scene then has what is left of it but for one part."""
+"""Parts of a step. Where two are near before one of them a scene begins with that part, and has those that follow."""
 CERTAIN = 0.9
 """How likely a way must be for a thing to take it as soon as a scene begins."""
 BELIEF = 32767
@@ -414,11 +413,11 @@ class Sprites(nn.Module):
                 places, surplus = (self.starts, []) if self.starts else self.find(frame, known, anew=True)
                 known = self.starts
             all_known = 0 < len(known) == self.cast and self._goes_on(places)
-            met, beliefs, led = None, {}, None
+            rest, beliefs, led = None, {}, None
             if self.cast:
-                places, others, cast = self._follow(places, known)
+                places, others, cast = self._follow(places, known, cause.recorded)
                 surplus += others
-                met = self._met(known, cast)  # as far as they were found: who is steered there meets a step later
+                rest = self._met(known, cast)  # as far as they were found: who is steered there meets a step later
                 if self.ways is not None:
                     begins = known is self.starts or (not known and sum(map(self._begins, places)) >= MANY)
                     beliefs = {} if begins else self._beliefs(towards)
@@ -427,15 +426,15 @@ class Sprites(nn.Module):
                     cast, places = self._steer(known, cast, found, beliefs, PLAUSIBLE if dreamed else 0, led)
                     surplus += [place for place in found if place not in places]
                     cast += self._behind(cast) if known and dreamed else []
-                    if met is not None or begins:
+                    if rest is not None or begins:
                         beliefs = self._set_out()
                     self._believe(towards, beliefs)
-                if met is not None:
-                    places = cast = self._begun(met, beliefs, led)
+                if rest is not None:
+                    places = cast = self._started(rest, beliefs, led)
                     all_known = True
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
-            scenes.append(Scene(places, surplus, all_known, met is not None))
+            scenes.append(Scene(places, surplus, all_known, rest is not None))
         return now, going, scenes
 
     def _set_out(self) -> dict[int, Heading]:
@@ -445,22 +444,23 @@ class Sprites(nn.Module):
         nodes = {who[start.sprite]: self.ways.nearest(*middle(start)) for start in self.starts}
         return {it: self.ways.anywhere(nodes.get(it, -1)) for it in self.movers}
 
-    def _begun(self, left: float, beliefs: dict[int, Heading], led: int | None) -> list[Place]:
-        """Who is where in a scene that began so much of a step ago: what changes spots where it is `led`, and things on
+    def _started(self, rest: float, beliefs: dict[int, Heading], led: int | None) -> list[Place]:
+        """Who is where in a scene that has had so much of a step: what changes spots where it is `led`, and things on
         their ways where these are certain."""
+        ways, places = self.ways, []
+        if ways is None:
+            return self.starts
         who: list[int] = self.things.tolist()
-        places = []
         for place in self.starts:
-            it, ways = who[place.sprite], self.ways
-            node = ways.nearest(*middle(place)) if ways is not None else 0
-            if ways is not None and it == self.changing and led is not None and ways.far(it):
-                to = ways.lead(middle(place), np.zeros(2, int), led, round(left * ways.far(it)))
+            it, node = who[place.sprite], ways.nearest(*middle(place))
+            if it == self.changing and led is not None and ways.far(it):
+                to = ways.lead(middle(place), np.zeros(2, int), led, round(rest * ways.far(it)))
                 place = place if to is None else _moved(place, to)
-            elif ways is not None and it in beliefs:
+            elif it in beliefs and np.abs(ways.nodes[node] - middle(place)).max() <= OFF:
                 likely = beliefs[it].to @ ways.turns_of(node, beliefs[it])
                 if likely.max() >= CERTAIN:
                     down, across = (ways.pace * part for part in WAYS[int(likely.argmax())])
-                    to = ways.nodes[node] + np.rint(left * np.array([down, across])).astype(int)
+                    to = ways.nodes[node] + np.rint(rest * np.array([down, across])).astype(int)
                     place = _moved(place, to)._replace(down=down, across=across)
             places.append(place)
         return places
@@ -488,8 +488,9 @@ class Sprites(nn.Module):
         led: int | None = None,
     ) -> tuple[list[Place], list[Place]]:
         """The cast and who is drawn, with those who are not found, or turn where that is not `plausible` (so likely,
-        next to the likeliest way), where they would be, and what changes spots where it is `led` (`Ways.lead`), if
-        actions do that. What is believed is written to."""
+        next to the likeliest way), or are farther off than things go, where they would be, and what changes spots where
+        it is `led` (`Ways.lead`), if actions do that. What is believed is written to; with 0 for `plausible` whoever is
+        found is where he is found."""
         assert self.ways is not None
         who: list[int] = self.things.tolist()
         was, now = ({who[place.sprite] or place.was: place for place in some} for some in (last, cast))
@@ -511,15 +512,15 @@ class Sprites(nn.Module):
             # Who is hidden goes with who hides it as far as recordings tell; in a dream, where it would.
             shown = any(place[:3] == other[:3] for place in places)
             found = not other.unseen and (shown or not plausible)
-            may_be = not found or self.ways.may_be(at, step, to)
-            paces = self.ways.speed(step) >= self.ways.pace  # as far as things go, not what places are wrong by
-            if not step.any() or not (may_be or (plausible and paces)):
+            too_far = found and not self.ways.may_be(at, step, to)
+            at_pace = 0 < self.ways.pace <= self.ways.speed(step)  # not what places are wrong by
+            if not step.any() or (too_far and not (plausible and at_pace)):
                 continue
-            found &= may_be
+            walked = found and not too_far
             before, after = was[self.changing], now[self.changing]
             chase = Chase(middle(before), np.array([before.down, before.across]), middle(after))
-            turn = self.ways.turn(beliefs.get(it), at, step, to if found else None, chase)
-            seen, would = found, self.ways.onward(at, step)
+            turn = self.ways.turn(beliefs.get(it), at, step, to if walked else None, chase)
+            seen, would = walked, self.ways.onward(at, step)
             sure = plausible > 0 and (turn is not None or self.ways.ahead(at, step) is None)
             if turn is not None:
                 goes = turn.way
@@ -617,8 +618,8 @@ class Sprites(nn.Module):
         return again and self.home is not None and _apart(now, Place(0, *self.home)) <= HIDES
 
     def _on_path(self, row: int, column: int) -> bool:
-        """Whether a tile may hold a sprite, or one that is found a cell beside it."""
-        inside = min(row, column) >= 0 and max(row, column) < STEP * len(self.paths)
+        """Whether a sprite may be in a tile, or in one a cell beside it."""
+        inside = min(row, column) >= 0 and max(row, column) <= self.side - TILE
         top, left = max(0, row // STEP - 1), max(0, column // STEP - 1)
         return inside and bool(self.paths[top : row // STEP + 2, left : column // STEP + 2].any())
 
@@ -756,43 +757,43 @@ class Sprites(nn.Module):
             places, surplus = [place for place in places if place not in left], surplus + left
         return places, surplus
 
-    def _follow(self, places: list[Place], last: list[Place]) -> tuple[list[Place], list[Place], list[Place]]:
+    def _follow(
+        self, places: list[Place], last: list[Place], recorded: bool = False
+    ) -> tuple[list[Place], list[Place], list[Place]]:
         """Who is to be drawn of those found and those shown `last`, who is one too many, and the cast from now on.
 
         Nobody vanishes alone and nobody comes from nowhere: who is not found is hidden by who is near, or stays where
-        it was; one of several, but not for long: then it is the thing again that it was, where things come back.
+        it was; one of several, but not for long: then it is the thing again that it was, where things come back. And
+        things turn into one of several all at once: where fewer than half of those seen do, but for `recorded` frames,
+        what looks like it is nobody.
         """
         thing: list[int] = self.things.tolist()
         who = [thing[was.sprite] or was.was for was in last]
-        pairs = [
+        pairs = sorted(
             (not thing[now.sprite] or thing[now.sprite] != who[i], _walked(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
             if self._may_be(was, now)
-        ]
+        )
+        things = [i for i, was in enumerate(last) if thing[was.sprite] not in (0, self.changing)]
+        match, alone = _matched(pairs), set()
+        turned = [i for i in things if i in match and not thing[places[match[i]].sprite]]
+        if not recorded and len(turned) < sum(i in match for i in things) / 2:
+            alone, turned = {match[i] for i in turned}, []
+            match = _matched(pair for pair in pairs if pair[2] not in things or thing[places[pair[3]].sprite])
         went: dict[int, Place] = {}
-        found: dict[int, int] = {}  # where among the places
-        new = set(range(len(places)))
-        for _, _, i, j in sorted(pairs):
-            if i not in went and j in new:
-                step = (places[j].row - last[i].row, places[j].column - last[i].column)
-                down, across = (0, 0) if last[i].unseen or max(map(abs, step)) > FAR else step
-                went[i] = places[j]._replace(was=0 if thing[places[j].sprite] else who[i], down=down, across=across)
-                found[i] = j
-                new.remove(j)
-        things = [i for i in went if thing[last[i].sprite] not in (0, self.changing)]
-        turned = [i for i in things if not thing[went[i].sprite]]
-        if len(turned) < len(things) / 2:  # all turn at once, or nobody does
-            for i in turned:
-                del went[i]
-                new.add(found[i])
-            turned = []
+        for i, j in match.items():
+            step = (places[j].row - last[i].row, places[j].column - last[i].column)
+            down, across = (0, 0) if last[i].unseen or max(map(abs, step)) > FAR else step
+            went[i] = places[j]._replace(was=0 if thing[places[j].sprite] else who[i], down=down, across=across)
         room = max(0, self.cast - len(last))
-        joined = [places[j] for j in sorted(new)[:room]]
-        surplus = [places[j] for j in sorted(new)[room:] if last]
+        new = [j for j in range(len(places)) if j not in match.values()]
+        joins = [j for j in new if j not in alone][:room]
+        joined = [places[j] for j in joins]
+        surplus = [places[j] for j in new if last and j not in joins]
         places = [place for place in places if place not in surplus]
         walked = [i for i, place in went.items() if _apart(last[i], place) <= FAR]
-        others = [went[i] for i in turned if i in walked]
+        turned_near = [went[i] for i in turned if i in walked]
         held = []
         for was in [was for i, was in enumerate(last) if i not in went] if self._goes_on(places) else []:
             # Who was there hides it wherever they walked, as do those who have come there: but if what changes spots
@@ -805,9 +806,9 @@ class Sprites(nn.Module):
             cover = min(covers, key=lambda place: _apart(place, was), default=was)
             step = (cover.row - was.row, cover.column - was.column) if covers else (was.down, was.across)
             unseen = 0 if covers else max(was.unseen, min(was.unseen, PATIENCE) + 1)
-            turns = len(others) >= MANY or cover in others
+            turns = len(turned_near) >= MANY or cover in turned_near
             if turns and thing[was.sprite] not in (0, self.changing):  # all turn at once, and who is hidden, too
-                was = was._replace(sprite=others[0].sprite, was=thing[was.sprite])
+                was = was._replace(sprite=turned_near[0].sprite, was=thing[was.sprite])
             held.append(was._replace(row=cover.row, column=cover.column, unseen=unseen, down=step[0], across=step[1]))
         cast = [*went.values(), *held, *joined]
         away = sorted({*thing} - {0, self.changing, *(thing[place.sprite] for place in cast)})
@@ -881,7 +882,8 @@ class _Search:
         self.moving = ((distance > STANDS_OUT) & ~sprites.still).float()
         apart = (screen - beneath).square().sum(0, True)
         self.tiles = _tiles(torch.cat([screen, screen.square().sum(0, True), apart]))
-        self.whole = sprites.weights[:, 2 * self.count : 3 * self.count].sum(0)
+        self.inside = sprites.weights[:, 2 * self.count : 3 * self.count]
+        self.whole = self.inside.sum(0)
         self.restart()
 
     def restart(self, places: Sequence[Place] = ()) -> None:
@@ -930,7 +932,7 @@ class _Search:
         squares, contrast, visible = (weight @ weights[:, : 3 * count]).split(count, dim=1)
         difference, beside = (value[4] @ weights[:, 2 * count :]).split(count, dim=1)
         product = value[:3].movedim(0, 1).flatten(1) @ self.sprites.coloured
-        error = value[3] @ weights[:, 2 * count : 3 * count] - 2 * product + squares
+        error = value[3] @ self.inside - 2 * product + squares
         if faint is None:
             fits = (visible > LEAST_VISIBLE * self.whole) & (error < difference)
             fits &= error + BESIDE * beside < MISFIT * contrast
@@ -967,6 +969,15 @@ def _moved(was: Place, to: np.ndarray) -> Place:
     """A place moved to where the middle of its tile is here, `[2]`."""
     row, column = (int(part) - TILE // 2 for part in to)
     return was._replace(row=row, column=column, down=row - was.row, across=column - was.column)
+
+
+def _matched(pairs: Iterable[tuple[bool, int, int, int]]) -> dict[int, int]:
+    """Which one each of some is, by the last two numbers of pairs, the likeliest first: each once."""
+    match: dict[int, int] = {}
+    for *_, one, other in pairs:
+        if one not in match and other not in match.values():
+            match[one] = other
+    return match
 
 
 def _apart(one: Place, other: Place) -> int:

@@ -1003,7 +1003,7 @@ def test_a_life_begins_within_a_step_and_who_has_one_way_goes_it() -> None:
     far, pace = sprites.ways.far(sprites.changing), sprites.ways.pace
     for share in (0.0, 0.25, 0.75):
         for led, way in ((2, -1), (3, 1)):
-            begun = {things[place.sprite]: place for place in sprites._begun(share, sprites._set_out(), led)}
+            begun = {things[place.sprite]: place for place in sprites._started(share, sprites._set_out(), led)}
             assert begun.keys() == who.keys()
             moved = begun[sprites.changing].column - who[sprites.changing].column
             assert moved == way * round(share * far)
@@ -1071,8 +1071,14 @@ def test_who_is_hidden_turns_with_who_hides_it() -> None:
     _, _, cast = sprites._follow([pacman, over, *turned], [pacman, over, *others])
     seen = sorted(things[place.sprite] for place in cast)  # who is seen is as it is seen
     assert seen == [0, 0, *sorted((sprites.changing, things[over.sprite]))]
-    _, surplus, cast = sprites._follow([pacman, blue, *others], last)  # one alone does not turn
-    assert surplus == [blue] and sorted(place.sprite for place in cast) == sorted(place.sprite for place in last)
+    for known in (last, [place for place in last if place != below]):  # one alone does not turn, nor does anybody come
+        _, surplus, cast = sprites._follow([pacman, blue, *others], known)
+        assert surplus == [blue] and sorted(place.sprite for place in cast) == sorted(place.sprite for place in known)
+    was_blue = over._replace(sprite=blue.sprite, was=things[over.sprite])  # it is who is blue already
+    _, surplus, cast = sprites._follow([pacman, blue, *others], [pacman, was_blue, below, *others])
+    assert not surplus and {place.was for place in cast if place.sprite == blue.sprite} == {things[over.sprite]}
+    _, surplus, cast = sprites._follow([pacman, blue, *others], last, recorded=True)  # and recordings are as they are
+    assert not surplus and any(place.sprite == blue.sprite for place in cast)
     for found in ([pacman, blue, *turned], [pacman, *turned]):
         _, _, cast = sprites._follow(found, last)
         looks = {things[place.sprite] or place.was: things[place.sprite] for place in cast}
