@@ -535,7 +535,7 @@ class Sprites(nn.Module):
             if (row, column) != other[1:3] and self._on_path(row, column):
                 told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
                 if plausible and not found and self._eaten(told[other], [after]):
-                    rest = [place for place in cast if place is not other]
+                    rest = [told.get(place, place) for place in cast if place is not other]
                     is_there = any(who[place.sprite] == it for place in rest)  # who is who was taken for another
                     home = None if is_there else self._home(it, rest)
                     told[other] = home or told[other]._replace(unseen=EATEN)
@@ -666,6 +666,12 @@ class Sprites(nn.Module):
         turns = not one * other and one + other != self.changing and (came or _apart(was, now) <= FAR)
         return one == other or turns
 
+    def _turns(self, was: Place, now: Place) -> bool:
+        """Whether one that was shown turns into one of several if it is this, or back where things do not come home."""
+        one, other = int(self.things[was.sprite]), int(self.things[now.sprite])
+        home = self.home is not None and _apart(now, Place(0, *self.home)) <= FAR
+        return bool(one) != bool(other) and not (home and not one)
+
     def _met(self, last: Sequence[Place], now: Sequence[Place]) -> float | None:
         """How much of a step a scene has that begins in it because what changes spots came nearer to a thing than it
         ever is, as far as it was seen, or else as far as it would have gone on; None if it did not. Who is hidden where
@@ -764,8 +770,8 @@ class Sprites(nn.Module):
 
         Nobody vanishes alone and nobody comes from nowhere: who is not found is hidden by who is near, or stays where
         it was; one of several, but not for long: then it is the thing again that it was, where things come back. And
-        things turn into one of several all at once: where fewer than half of those seen do, but for `recorded` frames,
-        what looks like it is nobody.
+        things turn into one of several all at once, and out of it elsewhere: where fewer than half of those seen do,
+        but for `recorded` frames, what looks like it is nobody.
         """
         thing: list[int] = self.things.tolist()
         who = [thing[was.sprite] or was.was for was in last]
@@ -775,12 +781,18 @@ class Sprites(nn.Module):
             for j, now in enumerate(places)
             if self._may_be(was, now)
         )
-        things = [i for i, was in enumerate(last) if thing[was.sprite] not in (0, self.changing)]
-        match, alone = _matched(pairs), set()
-        turned = [i for i in things if i in match and not thing[places[match[i]].sprite]]
-        if not recorded and len(turned) < sum(i in match for i in things) / 2:
-            alone, turned = {match[i] for i in turned}, []
-            match = _matched(pair for pair in pairs if pair[2] not in things or thing[places[pair[3]].sprite])
+        match, alone = _matched(pairs), set[int]()
+        turning = {(i, j) for *_, i, j in pairs if self._turns(last[i], places[j])}
+        whole = {i for i, was in enumerate(last) if thing[was.sprite] not in (0, self.changing)}
+        several = {i for i, was in enumerate(last) if not thing[was.sprite]}
+        for some in (whole, several) if not recorded else ():
+            seen = some & match.keys()
+            lone = {match[i] for i in seen if (i, match[i]) in turning}
+            if len(lone) < len(seen) / 2:
+                alone |= lone
+                pairs = [pair for pair in pairs if pair[2:] not in turning or pair[2] not in some]
+        match = _matched(pairs)
+        turned = [i for i, j in match.items() if i in whole and not thing[places[j].sprite]]
         went: dict[int, Place] = {}
         for i, j in match.items():
             step = (places[j].row - last[i].row, places[j].column - last[i].column)

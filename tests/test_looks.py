@@ -1015,6 +1015,18 @@ def test_a_life_begins_within_a_step_and_who_has_one_way_goes_it() -> None:
                 assert (middle(place) == at + np.rint(share * np.array([place.down, place.across]))).all()
 
 
+def test_two_that_would_walk_into_pacman_at_once_come_home_to_two_places() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None
+    things = sprites.things.tolist()
+    pacman = Place(things.index(sprites.changing), 380, 452)
+    pair = [Place(things.index(0), 364, 452, 1, it, down=8) for it in (11, 17)]  # one over the other, unseen
+    cast, drawn = sprites._steer([pacman, *pair], [pacman, *(it._replace(unseen=2) for it in pair)], [pacman], {}, 0.25)
+    assert sorted(things[place.sprite] for place in cast) == [sprites.changing, 11, 17]
+    home = [place for place in cast if place.sprite != pacman.sprite]
+    assert home[0][1:3] != home[1][1:3] and all(place in drawn for place in home)
+
+
 def test_of_two_that_are_eaten_at_once_the_second_comes_home_to_where_one_begins() -> None:
     sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
     assert sprites is not None and sprites.home is not None
@@ -1074,6 +1086,10 @@ def test_who_is_hidden_turns_with_who_hides_it() -> None:
     for known in (last, [place for place in last if place != below]):  # one alone does not turn, nor does anybody come
         _, surplus, cast = sprites._follow([pacman, blue, *others], known)
         assert surplus == [blue] and sorted(place.sprite for place in cast) == sorted(place.sprite for place in known)
+    blues = [it._replace(sprite=blue.sprite, was=things[it.sprite]) for it in (over, *others)]
+    _, surplus, cast = sprites._follow([pacman, over, *blues[1:]], [pacman, *blues])
+    assert surplus == [over]
+    assert {place.was for place in cast if place.sprite == blue.sprite} == {it.was for it in blues}
     was_blue = over._replace(sprite=blue.sprite, was=things[over.sprite])  # it is who is blue already
     _, surplus, cast = sprites._follow([pacman, blue, *others], [pacman, was_blue, below, *others])
     assert not surplus and {place.was for place in cast if place.sprite == blue.sprite} == {things[over.sprite]}
