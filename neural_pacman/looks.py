@@ -489,8 +489,8 @@ class Sprites(nn.Module):
     ) -> tuple[list[Place], list[Place]]:
         """The cast and who is drawn, with those who are not found, or turn where that is not `plausible` (so likely,
         next to the likeliest way), or are farther off than things go, where they would be, and what changes spots where
-        it is `led` (`Ways.lead`), if actions do that. What is believed is written to; with 0 for `plausible` whoever is
-        found is where he is found."""
+        it is `led` (`Ways.lead`), if actions do that. What is believed is written to; with 0 for `plausible` things
+        that are found are where they are found."""
         assert self.ways is not None
         who: list[int] = self.things.tolist()
         was, now = ({who[place.sprite] or place.was: place for place in some} for some in (last, cast))
@@ -531,9 +531,9 @@ class Sprites(nn.Module):
                 seen, would = goes == turn.way, self.ways.place(turn, goes, step)
             if not seen or (sure and np.abs(would - to).sum() <= NEARLY):
                 to = would
-            row, column = (int(part) - TILE // 2 for part in to)
-            if (row, column) != other[1:3] and self._on_path(row, column):
-                told[other] = other._replace(row=row, column=column, down=row - one.row, across=column - one.column)
+            there = _moved(one, to, other)
+            if there[1:3] != other[1:3] and self._on_path(there.row, there.column):
+                told[other] = there
                 if plausible and not found and self._eaten(told[other], [after]):
                     rest = [told.get(place, place) for place in cast if place is not other]
                     is_there = any(who[place.sprite] == it for place in rest)  # who is who was taken for another
@@ -545,8 +545,8 @@ class Sprites(nn.Module):
                         )
         shown_at = {other[:3]: place for other, place in told.items()}
         drawn = [shown_at.get(place[:3], place) for place in places]
-        there = {place[:3] for place in places}
-        drawn += [place for other, place in told.items() if other[:3] not in there]  # who was hidden, below all others
+        shows = {place[:3] for place in places}
+        drawn += [place for other, place in told.items() if other[:3] not in shows]  # who was hidden, below all others
         cast = [told.get(place, place) for place in cast]
         over = self.ways.over
         if plausible and any(over):  # it is known who is over whom, so whoever is hidden may be the one who shows
@@ -564,7 +564,7 @@ class Sprites(nn.Module):
         to = self.ways.lead(middle(was), np.array([was.down, was.across]), way, far) if far else None
         if to is None or _apart(was, now) > FAR or (recorded and np.abs(to - middle(now)).sum() > NEARLY):
             return now
-        return _moved(was, to)._replace(sprite=now.sprite, unseen=now.unseen, was=now.was)
+        return _moved(was, to, now)
 
     def _unseen(self, turn: Turn, step: np.ndarray, others: Sequence[np.ndarray]) -> int:
         """The way of one that is not seen to take a plausible one: the likeliest, or as good as that, on which none of
@@ -977,10 +977,10 @@ def middle(place: Place) -> np.ndarray:
     return np.array([place.row, place.column]) + TILE // 2
 
 
-def _moved(was: Place, to: np.ndarray) -> Place:
-    """A place moved to where the middle of its tile is here, `[2]`."""
+def _moved(was: Place, to: np.ndarray, now: Place | None = None) -> Place:
+    """Who was at a place, or is taken for who is there `now`, moved to where the middle of the tile is here, `[2]`."""
     row, column = (int(part) - TILE // 2 for part in to)
-    return was._replace(row=row, column=column, down=row - was.row, across=column - was.column)
+    return (now or was)._replace(row=row, column=column, down=row - was.row, across=column - was.column)
 
 
 def _matched(pairs: Iterable[tuple[bool, int, int, int]]) -> dict[int, int]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from neural_pacman.engine import DreamEngine, EngineState, shared_world
+from neural_pacman.engine import DreamEngine, EngineState, Shelf, shared_world
 from neural_pacman.seeds import Seeds
 from neural_pacman.world import WorldModel
 from neural_pacman.world_folder import CONFIG
@@ -41,6 +41,16 @@ def world(tiny_world: Path) -> WorldModel:
 @pytest.fixture
 def engine(world: WorldModel) -> DreamEngine:
     return begin(DreamEngine(world), [1])
+
+
+def test_a_shelf_keeps_copies_in_one_block_and_has_no_place_for_nothing() -> None:
+    shelf, tensor = Shelf(), torch.arange(4)
+    kept = [shelf.keep(tensor), shelf.keep(tensor + 1)]
+    tensor.zero_()
+    assert [it.tolist() for it in kept] == [[0, 1, 2, 3], [1, 2, 3, 4]]
+    assert kept[0].untyped_storage().data_ptr() == kept[1].untyped_storage().data_ptr()
+    blocks = len(shelf._places)
+    assert shelf.keep(torch.empty(3, 0)).shape == (3, 0) and len(shelf._places) == blocks
 
 
 def test_a_batch_dreams_what_single_dreams_do(world: WorldModel) -> None:
