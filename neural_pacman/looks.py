@@ -666,6 +666,13 @@ class Sprites(nn.Module):
         turns = not one * other and one + other != self.changing and (came or _apart(was, now) <= FAR)
         return one == other or turns
 
+    def _comes_from_afar(self, was: Place, now: Place, places: Sequence[Place]) -> bool:
+        """Whether one of several would come home whom nobody can have eaten: it was seen, neither near home nor near to
+        what changes spots, if that is in one of these places."""
+        eaters = [place for place in places if self.things[place.sprite] == self.changing > 0]
+        gone = was.unseen > 0 or any(_apart(was, place) <= FAR for place in [now, *eaters])
+        return bool(eaters and not self.things[was.sprite] and self.things[now.sprite]) and not gone
+
     def _turns(self, was: Place, now: Place) -> bool:
         """Whether one that was shown turns into one of several if it is this, or back where things do not come home."""
         one, other = int(self.things[was.sprite]), int(self.things[now.sprite])
@@ -771,7 +778,7 @@ class Sprites(nn.Module):
         Nobody vanishes alone and nobody comes from nowhere: who is not found is hidden by who is near, or stays where
         it was; one of several, but not for long: then it is the thing again that it was, where things come back. And
         things turn into one of several all at once, and out of it elsewhere: where fewer than half of those seen do,
-        but for `recorded` frames, what looks like it is nobody.
+        but for `recorded` frames, what looks like it is nobody. Nor does who was not eaten come home.
         """
         thing: list[int] = self.things.tolist()
         who = [thing[was.sprite] or was.was for was in last]
@@ -779,7 +786,7 @@ class Sprites(nn.Module):
             (not thing[now.sprite] or thing[now.sprite] != who[i], _walked(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
-            if self._may_be(was, now)
+            if self._may_be(was, now) and (recorded or not self._comes_from_afar(was, now, [*last, *places]))
         )
         match, alone = _matched(pairs), set[int]()
         turning = {(i, j) for *_, i, j in pairs if self._turns(last[i], places[j])}

@@ -1125,3 +1125,26 @@ def test_one_of_several_is_a_thing_again_where_it_is_or_comes_home() -> None:
         assert sprites._may_be(blue, now) == may
         assert sprites._may_be(blue._replace(unseen=1), now)
     assert not sprites._may_be(home, blue) and sprites._may_be(home, home._replace(column=92))
+
+
+def test_nobody_comes_home_whom_nobody_can_have_eaten() -> None:
+    sprites = WorldModel.from_pretrained("pacman", device="cpu").autoencoder.sprites
+    assert sprites is not None and sprites.home is not None
+    things = sprites.things.tolist()
+    red, *others = sorted({*things} - {0, sprites.changing})
+    pacman, far = Place(things.index(sprites.changing), 380, 260), Place(things.index(0), 92, 140, was=red)
+    free = [Place(things.index(it), 92, 212 + 40 * i) for i, it in enumerate(others)]
+    home = Place(things.index(red), *sprites.home)
+    near_him, near_home = far._replace(row=380, column=268), far._replace(row=home.row + 40, column=home.column)
+    for was, recorded, comes in (
+        (far, False, False),
+        (far, True, True),
+        (far._replace(unseen=1), False, True),
+        (near_him, False, True),
+        (near_home, False, True),
+    ):
+        _, surplus, cast = sprites._follow([pacman, *free, home], [pacman, *free, was], recorded)
+        assert (home in surplus, any(place[:3] == home[:3] for place in cast)) == (not comes, comes)
+        assert len(cast) == 5
+    _, _, cast = sprites._follow([*free, home], [*free, far])  # nobody is there who might not have eaten it
+    assert any(place[:3] == home[:3] for place in cast)
