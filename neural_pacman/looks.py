@@ -184,9 +184,15 @@ class Signs(nn.Module):
         only where one may have been eaten (`fed`). The other signs count lives: where a scene has `begun` because one
         was lost, they go on.
         """
-        now = torch.empty_like(last)
+        now = last.clone()
         number = {i for i, _ in self.figures}
+        told = points is not None and all(  # then it grows by that, whatever is seen of it
+            not (fed is None or fed[n]) and self._counted(last[n].tolist(), last[n].tolist(), more, False)
+            for n, more in enumerate(points.tolist())
+        )
         for i, (rows, columns) in enumerate(self.places):
+            if told and i in number:
+                continue
             free = in_change if points is None or i not in number else in_change & (points < 0)
             stays = torch.where(free, LIKELY, UNLIKELY)[:, None]
             follows = torch.where(free, LIKELY, 1.0)[:, None]

@@ -92,6 +92,8 @@ class WorldModel(nn.Module):
         self.seeds_file = seeds_file
         self.notices = notices or {}
         self.eval().requires_grad_(False)  # eval matters: the published decoder has batch norm
+        for network in (autoencoder.dc, denoiser, outcome):
+            network.to(memory_format=torch.channels_last)  # as convolutions want it
 
     @classmethod
     def create(
