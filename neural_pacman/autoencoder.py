@@ -407,8 +407,10 @@ class FrameAutoencoder(nn.Module):
             in_change, fed = self.sprites.moved(was, cast), self.sprites.fed(was, cast)
         points = None
         if self.maze is not None:
+            anew = _anew(before, spots).squeeze(1)
             points = (self.points * ((before == 1) & (spots == 0))).sum(1)
-            points = torch.where(_anew(before, spots).squeeze(1) | recorded, -1, points)
+            points = torch.where(anew | recorded, -1, points)
+            begun = [one and not other for one, other in zip(begun, anew.tolist(), strict=True)]  # no life was lost
         if self.signs is not None:
             signs = self.signs(frames, signs, in_change, points, begun, fed)
         if points is not None and self.tells_points:

@@ -279,7 +279,8 @@ class Cause(NamedTuple):
 
 class Scene(NamedTuple):
     """What a frame is to show: sprites, the uppermost first; who else it shows, who is nobody; whether all who may be
-    there are known, so that nothing else is shown; and whether a scene begins with it because somebody was met."""
+    there are known, so that nothing else is shown; and whether a scene begins with it because somebody was met, or, in a
+    dream, is drawn."""
 
     places: list[Place]
     surplus: list[Place]
@@ -440,7 +441,8 @@ class Sprites(nn.Module):
                     all_known = True
                 for row, place in zip(after, cast, strict=False):
                     row[:] = row.new_tensor(place)
-            scenes.append(Scene(places, surplus, all_known, rest is not None))
+            begun = rest is not None or (known is self.starts and not cause.recorded)
+            scenes.append(Scene(places, surplus, all_known, begun))
         return now, going, scenes
 
     def _set_out(self) -> dict[int, Heading]:
