@@ -279,8 +279,8 @@ class Cause(NamedTuple):
 
 class Scene(NamedTuple):
     """What a frame is to show: sprites, the uppermost first; who else it shows, who is nobody; whether all who may be
-    there are known, so that nothing else is shown; and whether a scene begins with it because somebody was met, or, in a
-    dream, is drawn."""
+    there are known, so that nothing else is shown; and whether a scene begins with it because somebody was met, or
+    because a dream draws it so."""
 
     places: list[Place]
     surplus: list[Place]

@@ -23,21 +23,23 @@ from neural_pacman.world_folder import replacing
 from training.bars import BARS, Bar, bars
 from training.clips import REACHES, Clip, choose_starts, spread, walk
 from training.contact_sheet import contact_sheet
-from training.evaluate import FIGURES, Evaluation, evaluate
+from training.evaluate import FIGURES, Evaluation, evaluate, main
 from training.figures import detection, detection_within
 from training.fit import check_fit, read_some
 from training.free_running import dream_on, has_cast
 from training.reader import PELLET_XY, POWER, read
+from training.report import NO_LABELS
 from training.sprites import read_sprites
 from training.teacher_forced import AROUND, DIRECTIONS, around, find_turns, same_pellets
 from training.wording import percent
 
 SMALL: dict[str, Any] = {
     "rollouts": 1, "windows": 3, "few_step_windows": 1, "turns": 2, "batch_size": 32, "videos": 1, "sheet_rows": 1,
-    "long_seeds": 1, "long_steps": 3, "real_states": 0, "branches": 0, "workers": 0,
+    "long_seeds": 1, "long_steps": 3, "real_states": 0, "branches": 0, "workers": 0, "timed_steps": 5,
 }  # fmt: skip
 ONE: dict[str, Any] = {
     "rollouts": 1, "windows": 1, "few_step_windows": 1, "turns": 1, "batch_size": 32, "videos": 0, "sheet_rows": 0,
+    "timed_steps": 0,
 }  # fmt: skip
 
 
@@ -92,6 +94,7 @@ def test_a_report_has_every_figure_with_its_baseline_and_number_of_cases(
     assert report["control"]["all"]["n"] <= report["control"]["steps"] <= 64
     assert report["long_runs"]["dream"]["rules"]["steps"] <= 3 and report["long_runs"]["real"]["rules"]["steps"] == 0
     assert report["places"]["1"]["pacman"]["n"] == 1 and report["announced"]["n"] <= 64
+    assert report["step_time"]["n"] == 5 and report["step_time"]["median_ms"] > 0
 
 
 def test_the_folder_has_the_report_for_people_with_pictures_and_videos(measured: tuple[Path, dict[str, Any]]) -> None:
@@ -118,16 +121,20 @@ def test_the_summary_for_the_model_card_says_under_which_conditions(measured: tu
 
 
 def test_without_labels_the_games_own_measures_are_left_out_and_the_same_seed_gives_the_same_report(
-    tiny_world: Path, bare: Path, tmp_path: Path
+    tiny_world: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reports = [evaluate(evaluation(tiny_world, bare, tmp_path / "report")) for _ in range(2)]
+    reports: list[dict[str, Any]] = []
+    for _ in range(2):
+        main(evaluation(tiny_world, bare, tmp_path / "report"))
+        reports.append(json.loads((tmp_path / "report" / FIGURES).read_text(encoding="utf-8")))
+    assert NO_LABELS in capsys.readouterr().out
     assert "no labels of the classic maze" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     for report in reports:
         assert not report["conditions"]["labels"]
         assert not {"turns", "rewards", "lives_lost", "control", "places"} & set(report)
         assert "cast" not in report["free_running"]["16"] and "pellets" not in report["autoencoder"]
         assert next(bar for bar in report["bars"] if bar["measure"].startswith("control"))["holds"] is None
-        report["conditions"].pop("seconds")
+        assert "step_time" not in report
     assert reports[0] == reports[1]
 
 
@@ -316,8 +323,11 @@ def test_two_steps_late_is_found_and_three_is_not() -> None:
         return [(step in real, step in said) for step in range(20)]
 
     found = detection_within([run({5, 15}, {7, 11}), run(set(), {5})], steps=2)
-    assert found == {"recall": 0.5, "precision": pytest.approx(1 / 3), "real": 2, "said": 3, "n": 40}
+    third = pytest.approx(1 / 3)
+    assert found == {"recall": 0.5, "precision": third, "real": 2, "said": 3, "n": 40, "precision_once": third}
     assert detection_within([run({5}, {8})], steps=2)["recall"] == 0
+    twice = detection_within([run({5, 12}, {4, 5, 12})], steps=2)
+    assert (twice["recall"], twice["precision"], twice["precision_once"]) == (1, 1, pytest.approx(2 / 3))
 
 
 def test_a_bar_holds_by_its_figure_alone() -> None:

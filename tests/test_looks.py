@@ -1148,3 +1148,22 @@ def test_nobody_comes_home_whom_nobody_can_have_eaten() -> None:
         assert len(cast) == 5
     _, _, cast = sprites._follow([*free, home], [*free, far])  # nobody is there who might not have eaten it
     assert any(place[:3] == home[:3] for place in cast)
+
+
+def test_a_life_that_a_dream_draws_to_begin_was_lost_but_for_a_new_maze() -> None:
+    model = WorldModel.from_pretrained("pacman", device="cpu").autoencoder
+    sprites = model.sprites
+    assert sprites is not None and len(sprites.starts) == sprites.cast
+    known = model.blank(1)
+    spots, _, cast, _ = known.split(model.parts, 1)
+    cast[:] = torch.tensor(
+        [start._replace(row=92, column=140 + 40 * i) for i, start in enumerate(sprites.starts)]
+    ).view(-1)
+    for eaten, recorded, lost in ((0, False, True), (RENEWED, False, False), (0, True, False)):
+        spots[:], spots[:, :eaten] = 1, 0
+        frames = model._grounds(torch.ones_like(spots))
+        sprites._draw(frames[0], sprites.starts)
+        now, _ = model._decide(frames, model.before_next(known, torch.tensor([4]), recorded), recorded)
+        assert (now.lost.item(), now.over.item()) == (lost, False)
+        shown = [Place(*place) for place in model.cast_of(now.known)[0].tolist()]
+        assert {place[:3] for place in shown} == {start[:3] for start in sprites.starts} or recorded

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from training.figures import Report
-from training.wording import db, percent, rate, score
+from training.wording import db, ms, percent, rate, score
 
 Path = tuple[str, ...]
 NONE = 1e-9
@@ -121,6 +121,7 @@ BARS = (
         score,
         below=0.01,
     ),
+    Bar("step of the environment, 512 x 512, median", ("step_time", "median_ms"), ("step_time", "n"), ms, below=66),
 )
 
 

@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw
 TILE = 192
 GAP = 4
 HEADER = 18
+MARGIN = 40
+"""Left of the pictures, for the names of their rows: over a picture they would hide some of it."""
 INK = (200, 200, 200)
 
 
@@ -29,17 +31,17 @@ def contact_sheet(rows: Mapping[str, np.ndarray], steps: Sequence[int], names: S
                 f"there are {count} names and {columns} steps."
             )
     height = HEADER + len(rows) * (TILE + GAP)
-    sheet = Image.new("RGB", (columns * (TILE + GAP) - GAP, count * height))
+    sheet = Image.new("RGB", (MARGIN + columns * (TILE + GAP) - GAP, count * height))
     draw = ImageDraw.Draw(sheet)
     for i, name in enumerate(names):
         for j, step in enumerate(steps):
-            left, top = j * (TILE + GAP), i * height
+            left, top = MARGIN + j * (TILE + GAP), i * height
             draw.text((left + 2, top + 3), f"{name}, step {step}" if j == 0 else f"step {step}", fill=INK)
             for row, (kind, frames) in enumerate(rows.items()):
                 corner = (left, top + HEADER + row * (TILE + GAP))
                 sheet.paste(Image.fromarray(frames[i, j]).resize((TILE, TILE), Image.Resampling.BOX), corner)
                 if j == 0:
-                    draw.text((corner[0] + 2, corner[1] + TILE - 14), kind, fill=INK)
+                    draw.text((2, corner[1] + TILE // 2), kind, fill=INK)
     return sheet
 
 

@@ -14,8 +14,6 @@ from training.reader import Reading, read
 from training.rules import judge, report_rules, reward_errors
 from training.teacher_forced import LATE
 
-READ_STEPS = 64
-"""Steps of a dream that are read, where it goes so far."""
 EARLIER = 8
 """States before the dream that tell which way Pac-Man was going."""
 
@@ -32,11 +30,11 @@ class Courses:
     @staticmethod
     def looks_at(clip: Clip, step: int) -> bool:
         """Whether the frame of a step is needed."""
-        return step <= READ_STEPS
+        return True
 
     def see(self, dreamed: Dreamed) -> None:
         """Take in one step."""
-        if dreamed.frame is None or dreamed.step > READ_STEPS:
+        if dreamed.frame is None:
             return
         key = id(dreamed.clip)
         if dreamed.step == 1:
@@ -48,10 +46,9 @@ class Courses:
     def report(self) -> Report:
         """Control, places by horizon, and what the world said of its own dreams."""
         courses = [_course(self._clips[key], readings) for key, readings in self._readings.items()]
-        horizons = [horizon for horizon in HORIZONS if horizon <= READ_STEPS]
         return {
             "control": report_control(courses),
-            "places": report_places(courses, horizons),
+            "places": report_places(courses, HORIZONS),
             "announced": self._report_announced(),
         }
 

@@ -19,7 +19,6 @@ Cases are spread evenly over the dataset and the noise is seeded, so the same wo
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +44,8 @@ from training.long_report import report_dreams
 from training.long_runs import dream_long, read_recording
 from training.perceptual import lpips_missing
 from training.pictures import Pictures, save_long_sheet
-from training.report import markdown
+from training.report import NO_LABELS, NO_SEEDS, markdown
+from training.step_time import step_time
 from training.summary import summary
 from training.teacher_forced import DENOISING_STEPS, TeacherForced, compare_counts, find_turns
 
@@ -55,7 +55,7 @@ FIGURES = "report.json"
 
 QUICK: dict[str, Any] = {
     **{"episodes": 2, "rollouts": 6, "windows": 12, "few_step_windows": 6, "turns": 6, "videos": 1},
-    **{"long_seeds": 2, "long_steps": 200, "real_states": 200, "branches": 4, "workers": 0},
+    **{"long_seeds": 2, "long_steps": 200, "real_states": 200, "branches": 4, "workers": 0, "timed_steps": 20},
 }
 
 
@@ -94,10 +94,12 @@ class Evaluation:
     out. They take two thirds of the time and more."""
     long_steps: int = 1000
     """Steps of each of those runs."""
-    real_states: int = 1000
+    real_states: int = 5000
     """Recorded frames held against the same rules, whole episodes: what the reader itself gets wrong."""
     branches: int = 20
     """Histories with a ghost at a junction that are dreamed on twice, with other noise; 0 leaves them out."""
+    timed_steps: int = 300
+    """Steps of the environment that are timed on this machine; 0 leaves them out."""
     workers: int = 2
     """Processes that dream long runs, one at a time on one thread each, on a CPU; 0 dreams them here."""
     seed: int = 0
@@ -112,7 +114,6 @@ def evaluate(config: Evaluation) -> Report:
     Raises what reading a world or a dataset raises, and ValueError when the two do not fit, when there are fewer
     episodes than asked for or none is long enough, or when `out` holds something else than a report.
     """
-    began = time.monotonic()
     if config.quick:
         config = replace(config, **QUICK)
     with replacing(config.out, FIGURES, "report") as folder:
@@ -132,9 +133,12 @@ def evaluate(config: Evaluation) -> Report:
         report["denoising_steps"] |= free["denoising_steps"]
         if labelled and world.seeds_file is not None:
             report |= _on_its_own(world, episodes, folder, config)
+        if config.timed_steps and world.seeds_file is not None:
+            report["step_time"] = step_time(
+                config.world, config.timed_steps, num_inference_steps=config.num_inference_steps, device=config.device
+            )
         report["bars"] = bars(report)
         report["summary"] = summary(report)
-        report["conditions"]["seconds"] = round(time.monotonic() - began, 1)
         save_curves(report["free_running"], folder / "curves.png")
         (folder / "report.md").write_text(markdown(report), encoding="utf-8")
         (folder / FIGURES).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -148,6 +152,7 @@ def _conditions(
         "episodes": len(episodes),
         "states": sum(map(len, episodes)),
         "labels": labelled,
+        "seeds": world.seeds_file is not None,
         "rollouts": len(clips),
         "num_inference_steps": config.num_inference_steps or world.config.num_inference_steps,
         "history_noise": world.config.history_noise,
@@ -258,7 +263,9 @@ def main(config: Evaluation) -> None:
     for name, figure in report["summary"].items():
         print(f"{name:{width}}  {figure}")
     if not report["conditions"]["labels"]:
-        print("The dataset has no labels of the classic maze: the game's own measures were left out.")
+        print(NO_LABELS)
+    if not report["conditions"]["seeds"]:
+        print(NO_SEEDS)
     print(f"Report: {config.out / 'report.md'}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,32 @@ def detection(cases: Sequence[tuple[int, int]]) -> Report:
 
 
 def detection_within(cases: Sequence[Sequence[tuple[bool, bool]]], steps: int) -> Report:
-    """Recall and precision of (real, said) pairs in runs of consecutive steps, where being `steps` off is right too."""
-    found = right = real = said = 0
+    """Recall and precision of (real, said) pairs in runs of consecutive steps, where being `steps` off is right too.
+
+    `precision_once` is the precision where of those said of one real case, in steps that follow on each other, one
+    alone is right.
+    """
+    found = right = once = real = said = 0
     for run in cases:
         was, told = (np.flatnonzero([case[i] for case in run]) for i in (0, 1))
         near = np.abs(was[:, None] - told[None]) <= steps
         found, right = found + int(near.any(axis=1).sum()), right + int(near.any(axis=0).sum())
+        once += matched([(step - steps, step + steps) for step in was.tolist()], told.tolist())
         real, said = real + len(was), said + len(told)
-    return _detected(found, right, real, said, sum(len(run) for run in cases))
+    figures = _detected(found, right, real, said, sum(len(run) for run in cases))
+    return {**figures, "precision_once": once / said if said else None}
+
+
+def matched(windows: Iterable[tuple[int, int]], said: Iterable[int]) -> int:
+    """How many of the steps said get a window (first to last step) of their own: of those that one lies in, the one
+    that closes first."""
+    waiting, right = sorted(windows, key=lambda window: window[1]), 0
+    for step in sorted(said):
+        fits = next((window for window in waiting if window[0] <= step <= window[1]), None)
+        if fits is not None:
+            waiting.remove(fits)
+            right += 1
+    return right
 
 
 def _detected(found: int, right: int, real: int, said: int, n: int) -> Report:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from training.eating import PELLET, POWER_PELLET, Meal
-from training.figures import Report, mean
+from training.figures import Report, matched, mean
 from training.reader import Reading
 from training.rules import Judged, judge, report_rules, reward_errors
 from training.sprites import Actor
@@ -91,15 +91,8 @@ class _Matched:
 
 
 def _match(windows: Sequence[tuple[int, int]], said: Sequence[int]) -> _Matched:
-    """Give each announced step the window (first to last step) that closes first, of those that it lies in."""
-    waiting = sorted(windows, key=lambda window: window[1])
-    right = 0
-    for step in sorted(said):
-        fits = next((window for window in waiting if window[0] <= step <= window[1]), None)
-        if fits is not None:
-            waiting.remove(fits)
-            right += 1
-    return _Matched(len(windows), len(said), right)
+    """Things seen within windows (first to last step), and the steps that announced them, each of them one."""
+    return _Matched(len(windows), len(said), matched(windows, said))
 
 
 def _meals(judged: Judged, points: int, announced: Sequence[float]) -> _Matched:

@@ -25,6 +25,10 @@ def pixels(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
+def ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
+
+
 def found(detection: Report) -> str:
     return f"{percent(detection['recall'])} (precision {percent(detection['precision'])})"
 
