@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,8 +21,11 @@ import neural_pacman  # noqa: F401, registers the environment
 from neural_pacman.episodes import read_episodes
 from neural_pacman.seeds import Seeds
 from neural_pacman.world import WorldModel
+from neural_pacman.world_folder import find_world, read_config
 from training.__main__ import main
 from training.cache import Cache
+from training.denoiser import Chains
+from training.mirror import Mirror
 from training.plan import BUDGET, WorldTraining, divide, kept_division, make_plan, parse_budget
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +54,9 @@ def test_one_command_makes_a_world_that_plays_and_a_second_one_does_nothing(
 
     model = WorldModel.from_pretrained(world, device="cpu")
     assert model.config.size == "tiny" and (world / "LICENSE-PyPacman").exists()
+    shipped = read_config(find_world("pacman"))
+    for name in ("num_inference_steps", "history_noise", "settled_share"):
+        assert getattr(model.config, name) == getattr(shipped, name)
     (held_out,) = model.config.held_out_episodes
     seeds = Seeds.of(model)
     assert {seeds[i].episode for i in range(len(seeds))} == set(held_out["episodes"])
@@ -154,6 +162,20 @@ def test_every_stage_gets_the_seed_and_the_device(tmp_path: Path) -> None:
     plan = make_plan(WorldTraining(("data",), tmp_path / "world", "tiny", seed=7, device="cpu", threads=1))
     assert {(loop.seed, loop.device, loop.threads) for loop in plan.loops.values()} == {(7, "cpu", 1)}
     assert len({loop.steps for loop in plan.loops.values()}) == 3  # each stage its own
+
+
+def test_the_notebooks_command_reaches_the_stages(tmp_path: Path) -> None:
+    notebook = (ROOT / "docs" / "lab_notebook.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m training (.*)$", notebook.replace("\\\n", " "), re.MULTILINE)
+    config = tyro.cli(WorldTraining, args=shlex.split(commands[0]))
+    plan = make_plan(replace(config, device="cpu"))
+    assert plan.cache.mirror == Mirror(528, ("FF80FF", "FF8000")) and plan.cache.frames_of(100) == 200
+    given = plan.denoiser
+    assert (given.chain, given.event_share, given.own_from, given.free_from) == (12, 0.3, 0.05, 0.15)
+    assert plan.autoencoder.frames_in_memory == 16_000
+    assert config.notices and all((ROOT / notice).is_file() for notice in config.notices)
+    usual = make_plan(WorldTraining(("data",), tmp_path / "world")).denoiser
+    assert vars(usual).items() >= vars(Chains()).items()
 
 
 def test_on_a_gpu_the_denoiser_is_compiled_and_its_batches_are_large(

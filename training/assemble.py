@@ -21,6 +21,7 @@ from neural_pacman.sampler import SHIFT, flow_scheduler
 from neural_pacman.world import WorldConfig, WorldModel
 from training.cache import encoder_hash, load_autoencoder
 from training.checkpoint import check_stage, load_weights
+from training.denoiser import TOLD_NOISE
 
 STORED = {"fp16": torch.float16, "fp32": torch.float32}
 
@@ -47,11 +48,11 @@ class Assembly:
     """JSON of measured figures for the model card: a report of `python -m training.evaluate`, or any flat object."""
     notices: tuple[Path, ...] = ()
     """Licence texts to travel with the seeds' frames, each named LICENSE-..."""
-    num_inference_steps: int = 3
+    num_inference_steps: int = 1
     """Denoising passes a frame."""
     shift: float = SHIFT
     """How far the noise levels of these passes lean towards high noise."""
-    history_noise: float = 0.05
+    history_noise: float = TOLD_NOISE
     """Noise level that the denoiser is told the dreamed history has."""
     settled_share: float = 1.0
     """Share of the steps after which a dream settles on the looks that it shows."""

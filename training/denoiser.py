@@ -32,8 +32,25 @@ from training.cache import Cache
 from training.loop import Batch, Figures, LoopConfig, Size, Trainer, finished
 
 
+@dataclass(kw_only=True)
+class Chains:
+    """Which steps in a row the denoiser learns from, and from when on as it dreams them itself."""
+
+    event_share: float = 0.15
+    """Share of windows drawn among those in which a life is lost, a power pellet or a ghost is eaten, half and half."""
+    chain: int = 6
+    """Steps in a row that each example learns from, one after another."""
+    own_from: float = 0.2
+    """Progress of the run, 0 to 1, from which a chain's later steps see what the network made of the earlier ones."""
+    free_from: float = 0.8
+    """Progress from which these are dreamed from noise alone, not from the true next latent under noise; `own_from` at
+    the earliest."""
+    tries: int = 4
+    """How often a next frame is dreamed, at most, for one that has not strayed from the recording."""
+
+
 @dataclass
-class DenoiserTraining:
+class DenoiserTraining(Chains):
     """Train the denoiser on cached latents."""
 
     cache: Path
@@ -46,18 +63,8 @@ class DenoiserTraining:
     """Share of windows whose history is cut short and padded."""
     history_noise: float = 0.5
     """Highest noise level of the history; levels near zero are drawn most."""
-    event_share: float = 0.15
-    """Share of windows drawn among those in which a life is lost, a power pellet or a ghost is eaten, half and half."""
     change_weight: float = 15.0
     """How much more a place counts that changes."""
-    chain: int = 6
-    """Steps in a row that each example learns from, one after another."""
-    own_from: float = 0.2
-    """Progress of the run, 0 to 1, from which a chain's later steps see what the network made of the earlier ones."""
-    free_from: float = 0.8
-    """Progress from which these are dreamed from noise alone, not from the true next latent under noise."""
-    tries: int = 4
-    """How often a next frame is dreamed, at most, for one that has not strayed from the recording."""
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=30_000, batch_size=12, learning_rate=2e-3, weight_decay=1e-2)
     )

@@ -12,7 +12,7 @@ from neural_pacman.devices import resolve_device
 from training.autoencoder import AutoencoderTraining
 from training.cache import CacheBuilding
 from training.checkpoint import EXPORT
-from training.denoiser import DenoiserTraining
+from training.denoiser import Chains, DenoiserTraining
 from training.loop import LoopConfig, Precision, Size
 from training.mirror import Mirror
 from training.outcome import OutcomeTraining
@@ -69,6 +69,8 @@ class WorldTraining:
     """Licence texts to travel with the world, each named LICENSE-..."""
     mirror: Mirror = field(default_factory=Mirror)
     """The mirror image of every episode, for the denoiser and the outcome model to learn from too."""
+    denoiser: Chains = field(default_factory=Chains)
+    """Which steps in a row the denoiser learns from, and from when on as it dreams them itself."""
 
 
 @dataclass
@@ -108,7 +110,7 @@ def make_plan(config: WorldTraining) -> Plan:
             device=config.device,
             mirror=config.mirror,
         ),
-        DenoiserTraining(cache, run / "denoiser", config.size),
+        DenoiserTraining(cache, run / "denoiser", config.size, **vars(config.denoiser)),
         OutcomeTraining(cache, run / "outcome", config.size, denoiser=run / "denoiser" / EXPORT),
     )
     on_gpu = resolve_device(config.device).type == "cuda"
