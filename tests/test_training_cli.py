@@ -25,6 +25,7 @@ from neural_pacman.world_folder import find_world, read_config
 from training.__main__ import main
 from training.cache import Cache
 from training.denoiser import Chains
+from training.estimate import FOUND, measure_data
 from training.mirror import Mirror
 from training.plan import BUDGET, WorldTraining, divide, kept_division, make_plan, parse_budget
 
@@ -118,6 +119,14 @@ def test_a_dry_run_says_time_and_disk_and_writes_nothing(
     minutes = {stage: float(cells[1].split()[0]) for stage, cells in table.items()}
     assert minutes["all"] == pytest.approx(10, abs=0.5)
     assert minutes["denoiser"] > minutes["autoencoder"] > minutes["outcome"] > 0
+
+
+def test_finding_pictures_is_counted_and_takes_longer_than_reading(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(WorldTraining((str(sample),), tmp_path / "world", "tiny", frames_in_memory=16, device="cpu"))
+    monkeypatch.setattr("training.estimate._timed", lambda make: (make(), 0.5))
+    assert measure_data(plan, 230) == {"reading": 0.5 * (16 + FOUND * 16), "cache": 230.0}
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("90m", 90), ("2h", 120), ("1.5h", 90)])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,14 +35,23 @@ from training.plan import Plan
 PATIENCE = 30.0
 """Seconds that a step may be expected to take before it is judged by one example's."""
 
+FOUND = 8
+"""How many times as long as reading a frame it takes to find the looks in a screen (3) and, in one frame more, where
+things turn (5), on a CPU."""
+
+READ = 64
+"""Frames that are read side by side, as they are to be kept or encoded; pictures are found in one after the other."""
+
 COPIES = 10
 """A checkpoint is four times the weights (they, their average, two moments), the export once; both twice in between."""
 
 BYTES_PER_WEIGHT = 4
 
+Made = TypeVar("Made", bound=Sized)
+
 
 def measure_data(plan: Plan, rows: int | None) -> dict[str, float]:
-    """Seconds that reading the autoencoder's frames (`reading`) and encoding what is left (`cache`) will take.
+    """Seconds to read the autoencoder's frames and find its pictures (`reading`), and to encode what is left (`cache`).
 
     `rows` is None where nobody knows; then `cache` is 0. Raises what `read_episodes` does when the dataset is unfit.
     """
@@ -50,15 +61,18 @@ def measure_data(plan: Plan, rows: int | None) -> dict[str, float]:
     episode = next((episode for episode in read_episodes(dataset) if len(episode)), None)
     if episode is None:
         raise ValueError(f"The dataset {dataset} shows no state; expected episodes of several rows.")
-    frames, reading = _timed_frames(lambda: episode.frames(0, min(8, len(episode))))
+    frames, alone = _timed(lambda: episode.frames(0, min(8, len(episode))))
+    states = range(min(READ, len(episode)))
+    with ThreadPoolExecutor() as pool:
+        _, reading = _timed(lambda: [*pool.map(lambda k: episode.frames(k, k + 1), states)])
     coder = FrameAutoencoder.create(plan.autoencoder.size).to(resolve_device(plan.cache.device))
-    _, encoding = _timed_frames(lambda: encode(coder, frames[:1], plan.cache.precision))
+    _, encoding = _timed(lambda: encode(coder, frames[:1], plan.cache.precision))
     if encoding < PATIENCE:
-        _, encoding = _timed_frames(lambda: encode(coder, frames, plan.cache.precision))
-    # Finding the looks in a screen takes about as long as reading a frame does.
-    frames_read = sum(min(n, rows or n) for n in (plan.autoencoder.frames_in_memory, plan.autoencoder.screens))
+        _, encoding = _timed(lambda: encode(coder, frames, plan.cache.precision))
+    kept, screens = (min(n, rows or n) for n in (plan.autoencoder.frames_in_memory, plan.autoencoder.screens))
+    finding = FOUND * alone * screens if coder.pixel_unshuffle > 1 else 0.0
     return {
-        "reading": reading * frames_read if _left(plan, "autoencoder") else 0.0,
+        "reading": reading * kept + finding if _left(plan, "autoencoder") else 0.0,
         "cache": (reading + encoding) * (_frames_left(plan, rows) or 0),
     }
 
@@ -154,7 +168,7 @@ def _frames_left(plan: Plan, rows: int | None) -> int | None:
     return None if rows is None else max(plan.cache.frames_of(rows) - encoded, 0)
 
 
-def _timed_frames(make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+def _timed(make: Callable[[], Made]) -> tuple[Made, float]:
     """What `make` gives, and the seconds that it took for each item of it."""
     start = time.monotonic()
     made = make()
