@@ -41,7 +41,9 @@ def markdown(report: Report) -> str:
         "## One step from real history",
         _scores([("dream", report["one_step"]["dream"]), ("repeat the last frame", report["one_step"]["repeat_last"])]),
         f"{report['one_step']['n']} steps; the dream has the higher PSNR in "
-        f"{percent(report['one_step']['better_than_repeat_last'])} of them. The autoencoder alone, "
+        f"{percent(report['one_step']['better_than_repeat_last'])} of them. Each is shown by itself; "
+        "free dreams, and the environment, go by what the frame before showed too, so one free step is nearer to the "
+        "game. The autoencoder alone, "
         f"{report['autoencoder']['n']} frames:",
         _scores([("reconstruction", report["autoencoder"])]),
         _few_steps(report["denoising_steps"]),
@@ -163,7 +165,8 @@ def _game(report: Report) -> str:
             ),
             f"Announced in free dreams: points agree with the score that the dream shows in "
             f"{percent(announced['rewards_right'])} of {announced['n']} steps; lost lives that it shows, within 2 "
-            f"steps: {found(lives)}, {lives['real']} shown, {lives['said']} announced.",
+            f"steps: {found(lives)}, {lives['real']} shown, {lives['said']} announced. A last one is announced as an "
+            "end.",
         ]
     )
 
