@@ -343,7 +343,7 @@ def test_where_things_turn_and_that_they_chase_is_found_in_recordings(chased: Fr
     model = FrameAutoencoder.create("tiny", background, other, signs, lattice)
     rng = np.random.default_rng(0)
     for searches in (False, True):
-        found = find_ways(model, (play(rng, True, searches) for _ in range(8)))
+        found = find_ways(model, (play(rng, True, searches) for _ in range(5)))
         assert found is not None and len(found) == SIDE * (1 + searches)
         nodes = np.argwhere(found[:SIDE].any(-1))
         assert nodes[0].tolist() == [row, column] and len(nodes) == ROWS * COLUMNS
@@ -351,9 +351,9 @@ def test_where_things_turn_and_that_they_chase_is_found_in_recordings(chased: Fr
         assert shortest >= 242 and pace == 8
         if searches:
             assert model.sprites is not None and Ways(found).led[model.sprites.changing] == 12
-    found = find_ways(model, (play(rng, True, True, led=False) for _ in range(8)))
+    found = find_ways(model, (play(rng, True, True, led=False) for _ in range(4)))
     assert found is not None and not any(Ways(found).led)
-    assert find_ways(model, (play(rng, False) for _ in range(4))) is None
+    assert find_ways(model, (play(rng, False) for _ in range(3))) is None
     assert find_ways(FrameAutoencoder.create("tiny", background), ()) is None
 
 
