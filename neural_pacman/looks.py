@@ -674,12 +674,11 @@ class Sprites(nn.Module):
         turns = not one * other and one + other != self.changing and (came or _apart(was, now) <= FAR)
         return one == other or turns
 
-    def _comes_from_afar(self, was: Place, now: Place, places: Sequence[Place]) -> bool:
+    def _comes_from_afar(self, was: Place, now: Place, eaters: Sequence[Place]) -> bool:
         """Whether one of several would come home whom nobody can have eaten: it was seen, neither near home nor near to
-        what changes spots, if that is in one of these places."""
-        eaters = [place for place in places if self.things[place.sprite] == self.changing > 0]
-        gone = was.unseen > 0 or any(_apart(was, place) <= FAR for place in [now, *eaters])
-        return bool(eaters and not self.things[was.sprite] and self.things[now.sprite]) and not gone
+        any of those that eat, of which there are some."""
+        comes = bool(eaters) and not was.unseen and not self.things[was.sprite] and bool(self.things[now.sprite])
+        return comes and all(_apart(was, place) > FAR for place in (now, *eaters))
 
     def _turns(self, was: Place, now: Place) -> bool:
         """Whether one that was shown turns into one of several if it is this, or back where things do not come home."""
@@ -790,11 +789,12 @@ class Sprites(nn.Module):
         """
         thing: list[int] = self.things.tolist()
         who = [thing[was.sprite] or was.was for was in last]
+        eat = [place for place in (*last, *places) if thing[place.sprite] == self.changing > 0]
         pairs = sorted(
             (not thing[now.sprite] or thing[now.sprite] != who[i], _walked(was, now), i, j)
             for i, was in enumerate(last)
             for j, now in enumerate(places)
-            if self._may_be(was, now) and (recorded or not self._comes_from_afar(was, now, [*last, *places]))
+            if self._may_be(was, now) and (recorded or not self._comes_from_afar(was, now, eat))
         )
         match, alone = _matched(pairs), set[int]()
         turning = {(i, j) for *_, i, j in pairs if self._turns(last[i], places[j])}

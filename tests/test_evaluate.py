@@ -28,7 +28,7 @@ from training.figures import detection, detection_within
 from training.fit import check_fit, read_some
 from training.free_running import dream_on, has_cast
 from training.reader import PELLET_XY, POWER, read
-from training.report import NO_LABELS
+from training.report import NO_LABELS, NO_SEEDS, markdown
 from training.sprites import read_sprites
 from training.teacher_forced import AROUND, DIRECTIONS, around, find_turns, same_pellets
 from training.wording import percent
@@ -100,6 +100,10 @@ def test_a_report_has_every_figure_with_its_baseline_and_number_of_cases(
 def test_the_folder_has_the_report_for_people_with_pictures_and_videos(measured: tuple[Path, dict[str, Any]]) -> None:
     out, report = measured
     text = (out / "report.md").read_text(encoding="utf-8")
+    assert " --rollouts 1 --windows 3 " in text and "--workers" not in text  # how to repeat it
+    assert (
+        NO_SEEDS in markdown(report | {"conditions": report["conditions"] | {"seeds": False}}) and NO_SEEDS not in text
+    )
     for bar in report["bars"]:
         assert f"| {bar['measure']} | {bar['bar']} | {bar['measured']} |" in text
     files = {"report.json", "report.md", "curves.png", "sheet-16.png", "sheet-64.png", "sheet-long.png", "dream-1.mp4"}

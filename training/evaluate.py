@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ from training.teacher_forced import DENOISING_STEPS, TeacherForced, compare_coun
 FEW_STEP_HORIZON = 16
 FIGURES = "report.json"
 """What makes a folder a report."""
+
+UNSAID = ("world", "dataset", "out", "device", "workers", "quick")
+"""Options that a report says elsewhere, or that do not change its figures."""
 
 QUICK: dict[str, Any] = {
     **{"episodes": 2, "rollouts": 6, "windows": 12, "few_step_windows": 6, "turns": 6, "videos": 1},
@@ -153,6 +156,11 @@ def _conditions(
         "states": sum(map(len, episodes)),
         "labels": labelled,
         "seeds": world.seeds_file is not None,
+        "options": {
+            field.name: getattr(config, field.name)
+            for field in fields(config)
+            if field.name not in UNSAID and getattr(config, field.name) != field.default
+        },
         "rollouts": len(clips),
         "num_inference_steps": config.num_inference_steps or world.config.num_inference_steps,
         "history_noise": world.config.history_noise,

@@ -21,12 +21,15 @@ HOLDS = {True: "yes", False: "no", None: "-"}
 
 def markdown(report: Report) -> str:
     """The whole report; pictures are named as they lie beside it."""
+    chosen = report["conditions"]["options"].items()
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in chosen)
     sections = [
         f"# How well `{report['world']['name']}` dreams",
         f"Measured on {measured_on(report)}. World {report['world']['hash'][:12]}, batch size "
         f"{report['conditions']['batch_size']}, seed {report['conditions']['seed']}. PSNR is of "
         "rounded uint8 RGB, the whole 512 x 512 frame against the real one, dB a frame, then averaged.",
-        f"To repeat it: `python -m training.evaluate --world {report['world']['name']} --dataset {report['dataset']}`.",
+        f"To repeat it: `python -m training.evaluate --world {report['world']['name']} --dataset {report['dataset']}"
+        f"{options}`.",
         "" if report["conditions"]["labels"] else NO_LABELS,
         "" if report["conditions"]["seeds"] else NO_SEEDS,
         "" if report["conditions"]["lpips"] == "measured" else f"LPIPS was left out: {report['conditions']['lpips']}.",
